@@ -564,14 +564,11 @@ def test_a_column_of_a_case_that_is_spelled_otherwise_is_named(tmp_path: Path) -
 
 def test_settings_are_about_both_breasts_of_a_file_that_is_read_for_each(tmp_path: Path) -> None:
     """Those of the first table were read for it alone, and a column of one breast was that of the other."""
-    words = "values: {m: malignant, b: benign}"
+    of_side = "laterality: {column: pid, values: {'*': SIDE}}, label: {column: NAME, values: {m: malignant, b: benign}}"
+    table = f"  - file: t.csv\n    label: label\n    columns: {{patient: pid, {of_side}, bi_rads: bNAME}}\n"
     (tmp_path / "own.yaml").write_text(
         "name: own\nlicense: x\ntables:\n"
-        + "".join(
-            f"  - file: t.csv\n    label: label\n    columns: {{patient: pid, laterality: {{column: pid, values: {{'*': {side}}}}}, "
-            f"label: {{column: {name}, {words}}}, bi_rads: b{name}}}\n"
-            for side, name in (("R", "right"), ("L", "left"))
-        )
+        + "".join(table.replace("SIDE", side).replace("NAME", name) for side, name in (("R", "right"), ("L", "left")))
     )
     write_table(tmp_path / "t.csv", [{"pid": "A", "right": "m", "left": "b", "bright": 5, "bleft": 4, "acr": "C", "x": "b"}])
 

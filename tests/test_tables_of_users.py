@@ -12,7 +12,7 @@ import pytest
 
 from fvpipe.config.project import Labels
 from fvpipe.datasets.adapter import ImageFacts, LabelTable
-from fvpipe.datasets.declared.listed_images import path_key
+from fvpipe.datasets.declared.listed_images import nearly_listed, path_key
 from fvpipe.datasets.registry import get_adapter
 from fvpipe.errors import InputError, LabelTableError, ParameterError
 from fvpipe.indexing.index import Index
@@ -97,6 +97,24 @@ def test_a_row_of_the_very_path_counts_alone(folder: Path, tmp_path: Path) -> No
     found = read(folder, tmp_path / "t.csv", cancers(str, f"other/{PATHS[0]},0"), path="file")
     assert labels(found) == CANCERS
     assert reasons(found) == {"label table": "label_without_image"}
+
+
+@pytest.mark.parametrize(
+    ("spelled", "without"),
+    [("p1/l_cc.dcm", "P1/L_CC.dcm"), ("/disk/P01/L_MLO.png", "P1/L_MLO.dcm"), ("A/P2/R _cc", "")],
+    ids=["case", "zeros", "not so"],
+)
+def test_a_path_in_another_spelling_is_no_missing_row(spelled: str, without: str, folder: Path, tmp_path: Path) -> None:
+    """The breast of a cancer was benign for want of a row, or by that of its other view."""
+    rows = [f"{path},0" for path in PATHS if path.startswith("P1") and path != without]
+    for unlabelled, listed in (("normal", [row for row in rows if "P1/L" not in row]), ("unlabelled", rows)):
+        (tmp_path / "t.csv").write_text("\n".join(["file,label", *listed, f"{spelled},1"]) + "\n")
+        rules = Labels(columns={"path": "file"}, unlabelled=unlabelled)
+        found = index_folder(folder, "table", label_file=str(tmp_path / "t.csv"), labels=rules)
+        assert (("P1", "L") in labels(found)) == (not without)
+        assert {labels(found)[breast] for breast in CANCERS if breast[0] == "P2"} == {0 if unlabelled == "normal" else -1}
+    paths = ["a/x1.dcm", "b/x2.dcm", "b/x2.png"]
+    assert nearly_listed(None, paths, paths, ["c/X1", "c/x2", "c/x3"]) == {"a/x1.dcm": ["c/X1"]}
 
 
 def test_names_alone_find_no_other_patients_files(folder: Path, tmp_path: Path) -> None:

@@ -341,7 +341,7 @@ def _undecodable(file: Path, encoding: str) -> str:
 def _read_xlsx(
     file: Path, name: str, merged: dict[int, Sequence[tuple[int, int, int]]], others: dict[int, Sequence[Collection[str]]]
 ) -> Iterator[tuple[int, list[str]]]:
-    """Read one sheet; `merged` takes its merged cells and `others` the first rows of other sheets, before the first row comes."""
+    """Read one sheet; `merged` takes its merged cells, `others` the first rows of other sheets, before a row comes."""
     import openpyxl
 
     cells = 0

@@ -111,7 +111,7 @@ def read_declared(declaration: Declaration, root: Path, label_file: Path | None,
 
 
 def _is_for_other_breast(declaration: Declaration, first: Table, table: Table, rules: Labels) -> bool:
-    """Whether a table reads the file of the first one again with a rule of its kind, so that the user's settings are about both.
+    """Whether a table reads the file of the first one again, by a rule of its kind: the user's settings are about both.
 
     Raises
     ------
