@@ -349,6 +349,28 @@ def test_a_point_that_may_set_off_thousands_is_named(cells: tuple[str, ...], is_
             read_labels(tmp_path, None, Labels())
 
 
+def test_a_code_of_a_missing_number_may_be_declared(tmp_path: Path) -> None:
+    """Declared beside nothing else, it made every other number an undeclared word; undeclared, it is a number of months."""
+    age, date = "age: {column: a, values: {'99': ''}}", "study_date: {column: d, values: {'1900-01-01': ''}}"
+    columns = f"patient: pid, laterality: side, {age}, {date}, months: {{column: m, values: {{'-9': '', none: '0'}}}}"
+    own = "name: own\nlicense: ours\ntargets: {months: {meaning: to cancer, unit: months}}\n"
+    (tmp_path / "own.yaml").write_text(f"{own}tables: [{{file: t.csv, label: [{{then: benign}}], columns: {{{columns}}}}}]\n")
+
+    def read(*rows: str) -> list[tuple[str, str, str]]:
+        (tmp_path / "t.csv").write_text("\n".join(["pid;side;a;d;m", *rows]))
+        table = get_adapter(str(tmp_path / "own.yaml")).read_labels(tmp_path, None, Labels())
+        found = [(Exam(), facts) for facts in table.rows.values()] + [(exam, each) for (*_, exam), each in table.exams.items()]
+        return [(exam.date, facts.age, dict(facts.targets).get("months", "")) for exam, facts in found]
+
+    assert read("P;L;99;1900-01-01;-9", "P;R;98;2018-03-01;13,5", "Q;L;54;2018-03-01;None") == [
+        ("", "", ""),
+        ("20180301", "90+", "13.5"),
+        ("20180301", "054Y", "0"),
+    ]
+    with pytest.raises(LabelTableError, match="line 2: m is 'x'; expected a number, such as"):
+        read("P;L;99;1900-01-01;x")
+
+
 @pytest.mark.parametrize("cell", ["NA", "nan", "N/A"])
 def test_no_missing_label_is_any_other_word(cell: str, tmp_path: Path) -> None:
     """As R writes an empty cell: the word for all others made it benign."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from functools import partial
@@ -13,12 +13,14 @@ from typing import Any, Literal, TypeVar
 from fvpipe.config.facts import EXAM_NAMES
 from fvpipe.config.loading import nearest
 from fvpipe.datasets.declared.declaration import EXCLUDED, LABELS, Case, Column, DeclaredTarget, Exclusion, Table
+from fvpipe.datasets.declared.facts import is_number
 from fvpipe.datasets.declared.values import (
     EXPECTED,
     MISSING,
     SIDES,
     SIZES,
     edges_of,
+    has_value,
     names_something,
     parse_age,
     parse_bi_rads,
@@ -85,7 +87,8 @@ class RowReader:
             for fact, column in self.columns.items()
         }
         object.__setattr__(self, "_values", values)
-        object.__setattr__(self, "_words", {fact: _words(column.values) for fact, column in self.columns.items()})
+        of_words = {fact: column.values for fact, column in self.columns.items() if not is_number(fact, self.targets)}
+        object.__setattr__(self, "_words", {fact: _words(of_words.get(fact, {})) for fact in self.columns})
         object.__setattr__(self, "_pathologies", list(dict.fromkeys(values.get("pathology", {}).values())))
         rules = {name: getattr(self.table, name) for name in ("cases", "contralateral", "exclude")}
         read_by = {
@@ -193,6 +196,7 @@ class RowReader:
     def _word(self, fact: str, text: str, *, others: bool = True) -> str | None:
         words = self._values[fact]
         other = words.get("*") if others and not (fact == "label" and text.casefold() in MISSING) else None  # `NA` is no label
+        other = words.get("*", text) if is_number(fact, self.targets) else other
         return words.get(text.casefold(), words.get(folded(text), other)) if words else text
 
     def _matches(self, fact: str, cell: str, *, others: bool = True) -> list[str | None]:
@@ -423,12 +427,6 @@ def _sides(word: str) -> tuple[Laterality, ...] | None:
 def _one_side(word: str) -> tuple[Laterality, ...] | None:
     found = _sides(word)
     return found if found and len(found) == 1 else None
-
-
-def has_value(cell: str, words: Iterable[str] = ()) -> bool:
-    """Whether a cell is not empty, and no `NaN`, `NA` or the like, unless that is one of the declared words."""
-    word = cell.casefold()
-    return bool(cell) and (word not in MISSING or word in {each.casefold() for each in words})
 
 
 def _words(values: Mapping[str, str]) -> str:

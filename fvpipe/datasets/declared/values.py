@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import math
 import re
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from datetime import date
 
 from fvpipe.io.spelling import whole_text
@@ -41,6 +41,12 @@ def names_something(cell: str) -> bool:
     (True, False, False, False)
     """
     return cell.casefold() not in MISSING | NOT_KNOWN and any(character.isalnum() for character in cell)
+
+
+def has_value(cell: str, words: Iterable[str] = ()) -> bool:
+    """Whether a cell is not empty, and no `NaN`, `NA` or the like, unless that is one of the declared words."""
+    word = cell.casefold()
+    return bool(cell) and (word not in MISSING or word in {each.casefold() for each in words})
 
 
 def edges_of(facts: Container[str]) -> tuple[str, ...]:
