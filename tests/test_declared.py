@@ -298,7 +298,7 @@ def test_a_row_of_an_image_that_is_about_both_breasts_has_its_bi_rads(tmp_path: 
 @pytest.mark.parametrize(
     ("dx", "where", "expected"),
     [("C50", "L", {"L": (1, "C50"), "R": (0, "")}), ("C50", "b", {"L": (1, "C50"), "R": (1, "C50")}),
-     ("D24", "", {"L": (0, "D24"), "R": (0, "D24")}), ("C50", "U", {})],
+     ("D24", "", {"L": (0, "D24"), "R": (0, "D24")}), ("C50", "U", {}), ("C50", "", {}), ("C50", "NA", {})],
 )  # fmt: skip
 def test_a_row_about_a_woman_has_the_cancer_of_one_breast(
     dx: str, where: str, expected: dict[str, tuple[int, str]], tmp_path: Path
@@ -313,8 +313,13 @@ def test_a_row_about_a_woman_has_the_cancer_of_one_breast(
         rows = read_labels(tmp_path, None, Labels()).rows
         assert {side: (facts.label, facts.pathology) for (_, side), facts in rows.items()} == expected
     else:
-        with pytest.raises(LabelTableError, match=r"cancer is another .* expected L, R or both"):
+        with pytest.raises(LabelTableError, match=r"cancer is (another .*|''|'NA'); expected L, R or both"):
             read_labels(tmp_path, None, Labels())
+    own = own.replace("then: malignant}", "then: malignant}, {when: {cancer: ''}, then: unlabelled}")
+    (tmp_path / "other.yaml").write_text(own.replace("laterality: side", columns))
+    if where in ("", "NA"):  # a case for it decides
+        rows = get_adapter(str(tmp_path / "other.yaml")).read_labels(tmp_path, None, Labels()).rows
+        assert {facts.label for facts in rows.values()} == {-1}
 
 
 BIOPSIES = """
