@@ -849,6 +849,17 @@ def test_rows_by_uid_without_a_patient_label_the_breasts_that_are_shown(folder: 
     assert list(reasons(found).values()) == ["label_ambiguous"]  # the other image of the breast is benign
 
 
+def test_an_own_table_by_uid_needs_no_patient(folder: Path, tmp_path: Path) -> None:
+    rows = [f"2.25.{n},{CANCERS[patient, side]}" for n, (patient, side, _) in enumerate(PLACES, 1)]
+    table = "\n".join(["uid,cancer", *rows])
+    assert labels(read(folder, tmp_path / "t.csv", table, instance="uid", label="cancer")) == CANCERS
+    for fact, column in {"patient": "pid", "laterality": "side", "instance": "id"}.items():
+        with pytest.raises(LabelTableError, match=f"column '{column}' is missing"):
+            read(folder, tmp_path / "t.csv", table, **{"instance": "uid", "label": "cancer", fact: column})
+    with pytest.raises(LabelTableError, match=r"column 'patient_id' is missing.* is it 'PatientID'"):
+        read(folder, tmp_path / "t.csv", table.replace("cancer", "cancer,PatientID"), instance="uid", label="cancer")
+
+
 @pytest.mark.parametrize(
     "declaration",
     [
