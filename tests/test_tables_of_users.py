@@ -107,12 +107,12 @@ def test_a_row_of_the_very_path_counts_alone(folder: Path, tmp_path: Path) -> No
 def test_a_path_in_another_spelling_is_no_missing_row(spelled: str, without: str, folder: Path, tmp_path: Path) -> None:
     """The breast of a cancer was benign for want of a row, or by that of its other view."""
     rows = [f"{path},0" for path in PATHS if path.startswith("P1") and path != without]
-    for unlabelled, listed in (("normal", [row for row in rows if "P1/L" not in row]), ("unlabelled", rows)):
+    for normal, listed in ((True, [row for row in rows if "P1/L" not in row]), (False, rows)):
         (tmp_path / "t.csv").write_text("\n".join(["file,label", *listed, f"{spelled},1"]) + "\n")
-        rules = Labels(columns={"path": "file"}, unlabelled=unlabelled)
+        rules = Labels(columns={"path": "file"}, unlabelled="normal" if normal else "unlabelled")
         found = index_folder(folder, "table", label_file=str(tmp_path / "t.csv"), labels=rules)
         assert (("P1", "L") in labels(found)) == (not without)
-        assert {labels(found)[breast] for breast in CANCERS if breast[0] == "P2"} == {0 if unlabelled == "normal" else -1}
+        assert {labels(found)[breast] for breast in CANCERS if breast[0] == "P2"} == {0 if normal else -1}
     paths = ["a/x1.dcm", "b/x2.dcm", "b/x2.png"]
     assert nearly_listed(None, paths, paths, ["c/X1", "c/x2", "c/x3"]) == {"a/x1.dcm": ["c/X1"]}
 

@@ -231,8 +231,8 @@ class BreastLabels:
             rows, breast = self.statements.near_rows.get(image.path, ()), imaged_breast(image)
             said = {(facts.label, facts.excluded) for facts in claims.get(breast, ())} or of_default
             if {(facts.label, facts.excluded) for facts in rows} - {(-1, "")} - said and said:
-                what = "lists no file, but an image of this breast without a row, were it not for its spelling or folders"
-                yield breast, f"{_place(rows[0])}: {what}; write the path as the input has it"
+                what = "its path fits no file, and but for spelling or folders is that of an image of this breast without a row"
+                yield breast, f"{_place(rows[0])}: {what}; write it as the input has it"
 
     def _differing_rows(
         self, records: Sequence[ImageRecord], imaged: _Imaged
