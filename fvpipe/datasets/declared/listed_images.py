@@ -249,18 +249,20 @@ def nearly_listed(
         texts = [match[group] or "" for group in groups] if match else path_key(path).split("/")
         return tuple(map(folded_name, texts))
 
+    files = {path: parts(path) for path in unlisted}
+    wanted, separator = {own[-1] for own in files.values()}, "\0" if groups else "/"
     rows, ends = defaultdict[tuple[str, ...], list[str]](list), defaultdict[tuple[str, ...], list[str]](list)
     for key in keys:
-        row = tuple(map(folded_name, key.split("\0" if groups else "/")))
-        rows[row].append(key)
-        for i in range(0 if groups else len(row)):
-            ends[row[i:]].append(key)
-    names = Counter(parts(path)[-1:] for path in paths if not groups)
+        if folded_name(key.rpartition(separator)[2]) in wanted:  # of a part of a data set, most rows have no file
+            row = tuple(map(folded_name, key.split(separator)))
+            rows[row].append(key)
+            for i in range(0 if groups else len(row)):
+                ends[row[i:]].append(key)
+    names = Counter(folded_name(path_key(path).rpartition("/")[2]) for path in paths if ends)
     found = dict[str, list[str]]()
-    for path in unlisted:
-        own = parts(path)
+    for path, own in files.items():
         near = [*ends[own], *(key for i in range(len(own)) for key in rows[own[i:]])]
-        if near := near or (ends[own[-1:]] if names[own[-1:]] == 1 else []):
+        if near := near or (ends[own[-1:]] if names[own[-1]] == 1 else []):
             found[path] = list(dict.fromkeys(near))
     return found
 
