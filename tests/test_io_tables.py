@@ -108,11 +108,12 @@ def test_a_second_table_in_a_workbook_is_not_left_out_in_silence(tmp_path: Path)
     first, heading = [["a", "b"], [1, 2]], ["b", "a", "note"]
     for others in ([[["remark"], ["a"]]], [[heading]], [[]], [[], [["a", "c"], [1, 2]]]):
         assert len(read_table(workbook(tmp_path / "t.xlsx", first, *others), ["a"])) == 1
-    for names in (heading, ["B ", "note", "A"]):
-        with pytest.raises(
-            LabelTableError, match=r"t\.xlsx: sheet 3 has the same columns as the one that is read; expected one"
-        ):
-            read_table(workbook(tmp_path / "t.xlsx", first, [["remark"]], [[], names, [1, 2, 3]]), ["a"])
+    for above in ([], [["of 2019"], ["a remark", "and more"]]):
+        for names in (heading, ["B ", "note", "A"]):
+            with pytest.raises(
+                LabelTableError, match=r"t\.xlsx: sheet 3 has the same columns as the one that is read; expected one"
+            ):
+                read_table(workbook(tmp_path / "t.xlsx", first, [["remark"]], [*above, [], names, [1, 2, 3]]), ["a"])
     file = workbook(tmp_path / "t.xlsx", [*first, [3, 4]], [["label", "patient_id", "laterality"], [1, "P", "L"]])
     with pytest.raises(LabelTableError, match="found none of those expected among 2; sheet 2 has them: make it the first"):
         get_adapter("table").read_labels(tmp_path, file, Labels())

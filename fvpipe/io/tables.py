@@ -169,7 +169,7 @@ class OpenTable:
     heading: Sequence[str]  # names of the columns
     _filled: Iterator[tuple[int, list[str]]]  # line and cells of each other row that is not empty
     _merged: Merged
-    _others: Mapping[int, Collection[str]]  # headings of the other sheets, by their number
+    _others: Mapping[int, Sequence[Collection[str]]]  # rows of the other sheets that may be a heading, by their number
 
     def spelled_otherwise(self, columns: Collection[str], *others: str) -> str:
         """Return a name in the heading that is one of `columns` or `others`, but for case, spaces and signs; or nothing.
@@ -224,7 +224,8 @@ class OpenTable:
     def _sheet_with(self, columns: Collection[str]) -> int:
         """Number of another sheet that has all of these columns; 0 if there is none."""
         wanted = {_letters(column) for column in columns}
-        return next((number for number, names in self._others.items() if wanted <= {*map(_letters, names)}), 0)
+        found = (number for number, rows in self._others.items() for names in rows if wanted <= {*map(_letters, names)})
+        return next(found, 0)
 
 
 def _is_xlsx(file: Path) -> bool:
@@ -251,7 +252,7 @@ def open_table(file: Path, required: Sequence[str] = (), sheet: str = "") -> Ope
     if file.suffix.lower() in (".xls", ".xlsb", ".ods", ".numbers"):
         raise LabelTableError(f"{file}: is a workbook of another form; save it as XLSX, or as CSV UTF-8")
     merged: dict[int, Sequence[tuple[int, int, int]]] = {}
-    others: dict[int, Collection[str]] = {}
+    others: dict[int, Sequence[Collection[str]]] = {}
     lines = _read_xlsx(file, sheet, merged, others) if _is_xlsx(file) else _read_csv(file)
     filled = ((number, cells) for number, cells in lines if any(cells))
     first, heading = next(filled, (0, list[str]()))
@@ -338,9 +339,9 @@ def _undecodable(file: Path, encoding: str) -> str:
 
 
 def _read_xlsx(
-    file: Path, name: str, merged: dict[int, Sequence[tuple[int, int, int]]], others: dict[int, Collection[str]]
+    file: Path, name: str, merged: dict[int, Sequence[tuple[int, int, int]]], others: dict[int, Sequence[Collection[str]]]
 ) -> Iterator[tuple[int, list[str]]]:
-    """Read one sheet; `merged` takes its merged cells and `others` the headings of other sheets, before the first row comes."""
+    """Read one sheet; `merged` takes its merged cells, `others` the first rows of other sheets, before a row comes."""
     import openpyxl
 
     cells = 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 import unicodedata
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +20,7 @@ from fvpipe.datasets.declared.facts import EDGES_OF_BOXES
 from fvpipe.datasets.declared.row_reader import RowReader
 from fvpipe.datasets.declared.values import SIDES, parse_count, parse_exam_date, parse_kind
 from fvpipe.errors import LabelTableError, ParameterError
-from fvpipe.io.spelling import whole_text
+from fvpipe.io.spelling import folded_name, whole_text
 from fvpipe.io.tables import Row
 from fvpipe.printable import first_names
 from fvpipe.reasons import Reason
@@ -223,6 +223,48 @@ def path_groups_of(declaration: Declaration | None) -> Mapping[str, str]:
     """Groups of the path by which rows find their images, with their columns; nothing where they do not."""
     tables = declaration.tables if declaration else ()
     return next((table.path_groups for table in tables if table.path_groups), {})
+
+
+def nearly_listed(
+    declaration: Declaration | None, paths: Iterable[str], unlisted: Iterable[str], keys: Iterable[str]
+) -> dict[str, list[str]]:
+    """Find the rows without a file that may be about a file without a row: by path, their keys.
+
+    Both are spelled alike but for case, spaces, ``.0`` and leading zeros, or have one name in other folders, which no other
+    file has.
+
+    Parameters
+    ----------
+    declaration : Declaration or None
+        Of the data set.
+    paths, unlisted : iterable of str
+        Of all files, and of those without a row.
+    keys : iterable of str
+        Of the rows without a file.
+    """
+    groups = path_groups_of(declaration)
+
+    def parts(path: str) -> tuple[str, ...]:
+        match = re.search(declaration.path, path) if groups and declaration else None
+        texts = [match[group] or "" for group in groups] if match else path_key(path).split("/")
+        return tuple(map(folded_name, texts))
+
+    files = {path: parts(path) for path in unlisted}
+    wanted, separator = {own[-1] for own in files.values()}, "\0" if groups else "/"
+    rows, ends = defaultdict[tuple[str, ...], list[str]](list), defaultdict[tuple[str, ...], list[str]](list)
+    for key in keys:
+        if folded_name(key.rpartition(separator)[2]) in wanted:  # of a part of a data set, most rows have no file
+            row = tuple(map(folded_name, key.split(separator)))
+            rows[row].append(key)
+            for i in range(0 if groups else len(row)):
+                ends[row[i:]].append(key)
+    names = Counter(folded_name(path_key(path).rpartition("/")[2]) for path in paths if ends)
+    found = dict[str, list[str]]()
+    for path, own in files.items():
+        near = [*ends[own], *(key for i in range(len(own)) for key in rows[own[i:]])]
+        if near := near or (ends[own[-1:]] if names[own[-1]] == 1 else []):
+            found[path] = list(dict.fromkeys(near))
+    return found
 
 
 def differing_groups(declaration: Declaration | None, paths: Iterable[str], keys: Iterable[str]) -> str:
