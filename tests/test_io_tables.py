@@ -205,6 +205,18 @@ def test_a_csv_table_that_cannot_be_read(tmp_path: Path, data: bytes, message: s
     assert str(error.value).startswith(str(file))
 
 
+def test_a_missing_column_lists_those_of_a_line_that_is_a_heading(tmp_path: Path) -> None:
+    """A line with a name of columns is one; any other may be a patient's, and its cells may be names."""
+    file = tmp_path / "t.csv"
+    file.write_text("patient,side,cancer,born 19510203\nP1,L,1,x\n")
+    with pytest.raises(
+        LabelTableError, match=r"column 'outcome' is missing; expected patient, outcome, found patient, side, cancer$"
+    ):
+        read_table(file, ["patient", "outcome"])
+    with pytest.raises(LabelTableError, match=r"found none of those expected among 4$"):
+        read_table(file, ["subject", "outcome"])
+
+
 def test_other_tables_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(LabelTableError, match="no such file; expected a table with the columns a, b"):
         read_table(tmp_path / "absent.csv", ["a", "b"])

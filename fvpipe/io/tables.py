@@ -23,6 +23,7 @@ from typing import BinaryIO, TextIO, TypeVar
 from fvpipe.errors import LabelTableError
 from fvpipe.io.csv_lines import unescape
 from fvpipe.io.workbooks import Merged, MergedColumns, SheetXml, find_sheet, merged_cells, sheet_rows
+from fvpipe.printable import first_names
 from fvpipe.regular_files import open_regular, why_not_usable
 
 ValueT = TypeVar("ValueT")
@@ -35,6 +36,8 @@ MAX_CELLS = 96_000_000  # of it; EMBED lists half a million images in wide rows
 MAX_LINE_CHARACTERS = 1 << 20  # of a line of CSV
 MAX_MARKUP = 2_000_000  # "<" in the parts of a spreadsheet that are read at once: four for each text in its cells
 CHUNK_BYTES = 1 << 20  # looked at in one go
+MIN_NAME = 3  # characters of a column's name by which a line is known to be a heading
+MAX_NAMES = 30  # of columns that a message lists
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +112,9 @@ class Row:
 
 PERSONAL = re.compile(r"[^\W\d_]{2}.*[\s^,;.].*[^\W\d_]{2}|([0-9]\D?){6}")
 """Two words, or six digits: what no column that is parsed has. Its time grows with the third power of a cell's length."""
+
+LONG_NUMBER = re.compile(r"([0-9]\D?){6}")
+"""Six digits, as of an identifier or a date."""
 
 MAX_SHOWN = 200  # characters of a cell whose beginning a message shows
 MAX_MATCHED = 1 << 13  # characters of a cell that a pattern of a declaration is searched in
@@ -187,8 +193,11 @@ class OpenTable:
         """
         missing = [column for column in required if column not in self.heading]
         if missing:
-            # The line may be a patient's instead of a heading: of its cells only those like the columns expected are shown.
-            found = ", ".join(column for column in required if column in self.heading) or "none of those expected"
+            expected = [column for column in required if column in self.heading]
+            found = f"{', '.join(expected) or 'none of those expected'} among {len(self.heading)}"
+            # The line may be a patient's instead of a heading: unless it has a name of columns, not all of its cells are shown.
+            if any(len(column) >= MIN_NAME for column in expected):
+                found = first_names([name[:40] for name in self.heading if name and not LONG_NUMBER.search(name)], MAX_NAMES)
             letters = {_letters(column): column for column in self.heading}
             near = get_close_matches(_letters(missing[0]), letters, 1, 0.8)
             renamed = f"; is it {letters[near[0]]!r}?" if near else ""
@@ -199,7 +208,7 @@ class OpenTable:
                 renamed = f"; {form}, and is this line the heading?"
             raise LabelTableError(
                 f"{self.file}, line {self.line}: column {missing[0]!r} is missing; expected {', '.join(required)}, "
-                f"found {found} among {len(self.heading)}{renamed}"
+                f"found {found}{renamed}"
             )
         repeated = sorted(column for column, count in Counter(self.heading).items() if column and count > 1)
         if repeated:
