@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import openpyxl
 import pytest
 
 from fvpipe.config.project import Labels
-from fvpipe.datasets.adapter import ImageFacts, LabelTable
+from fvpipe.datasets.adapter import ImageFacts, LabelTable, ListedImage
 from fvpipe.datasets.declared.listed_images import nearly_listed, path_key
 from fvpipe.datasets.registry import get_adapter
 from fvpipe.errors import InputError, LabelTableError, ParameterError
@@ -211,6 +212,29 @@ def test_paths_that_differ_within_the_pattern_in_what_it_does_not_read(paths: st
     for names in (paths.split(","), paths.split(",")[::-1]):
         stated = state_images(names, LabelTable(), Labels())
         assert {name for name, said in stated.items() if not any(image.rejected for _, image in said)} == {*left.split(",")}
+
+
+@pytest.mark.parametrize(
+    ("paths", "left"),
+    [
+        ("1.png 1-mask.png", "1.png"),
+        ("mask/1.png original/1.png", ""),
+        ("a/1.png clahe/1.png a/2.png", "a/1.png a/2.png"),  # views of one exam may be many: numbers tell them apart
+        ("1.png 1-mask.dcm mask.dcm", "1.png 1-mask.dcm mask.dcm"),  # headers tell
+    ],
+)
+def test_rows_that_list_masks_as_mammograms(paths: str, left: str, tmp_path: Path) -> None:
+    """A mask was the mammogram, since its name came first."""
+    row = ListedImage("table.csv, line 2", patient="1", laterality=Laterality.LEFT, view="CC")
+    table = LabelTable(listed={path_key(path): replace(row, place=path) for path in paths.split()})
+    own = "name: own\nlicense: ours\nidentity: {patient: [table], laterality: [table], view: [table]}\ntables:\n"
+    own += "  - {file: table.csv, path: file, columns: {patient: pid, laterality: side, view: view}}\n"
+    (tmp_path / "own.yaml").write_text(own)
+    state_images = get_adapter(str(tmp_path / "own.yaml")).state_images
+    assert state_images is not None
+    for names in (paths.split(), paths.split()[::-1]):
+        stated = state_images(names, table, Labels())
+        assert {name for name, said in stated.items() if not any(image.rejected for _, image in said)} == {*left.split()}
 
 
 def test_a_word_of_a_path_that_is_no_side_is_named(folder: Path, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from posixpath import normpath
 
 from fvpipe.config.facts import EXAM_DATE, IDENTITY
-from fvpipe.config.formats import IMAGE_SUFFIXES
+from fvpipe.config.formats import IMAGE_SUFFIXES, RASTER, SUFFIXES
 from fvpipe.config.project import Labels, check_bi_rads
 from fvpipe.datasets.adapter import LabelTable, ListedImage, Statement
 from fvpipe.datasets.declared.declaration import Column, Declaration, Table
@@ -27,6 +27,7 @@ from fvpipe.reasons import Reason
 from fvpipe.types import VIEWS, BreastFacts, Laterality
 
 _IMAGE_SUFFIX = re.compile("(" + "|".join(re.escape(each) for each in sorted(IMAGE_SUFFIXES)) + ")$", re.IGNORECASE)
+_RASTER_SUFFIXES = tuple(suffix for each in RASTER for suffix in SUFFIXES[each])
 
 
 def bi_rads_of(declaration: Declaration, rules: Labels) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -210,8 +211,13 @@ def state_images(
         for path, row in _by_longer_paths(paths, table.listed, used):
             stated[path].append(("table", row))
     sources = [getattr(declaration.identity, fact) for fact in ("patient", "laterality", "view")]
-    if "dicom" not in declaration.formats and all("path" in each and "table" not in each for each in sources):
-        stated |= {path: [("path", each)] for path, each in _not_told_apart(pattern, paths)}
+    # `formats` of params.yaml are not known here.
+    rasters = [path for path in paths if "dicom" not in declaration.formats or path.lower().endswith(_RASTER_SUFFIXES)]
+    if all("path" in each and "table" not in each for each in sources):
+        stated |= {path: [("path", each)] for path, each in _not_told_apart(pattern, rasters)}
+    else:
+        for path, image in _listed_as_one_view({path: stated[path] for path in rasters}):
+            stated[path].append(("table", image))
     names = " and ".join(declaration.same_in_exam)
     for path in (path for found in exams.values() if len(set(found.values())) > 1 for path in found):
         why = f"the paths of this exam's images have several values of {names}; expected one"
@@ -373,6 +379,27 @@ def _unread(match: re.Match[str]) -> str:
         start, end = match.span(name)
         path = path[:start] + "\0" * (end - start) + path[end:] if start >= 0 else path
     return _IMAGE_SUFFIX.sub("", path[match.start() : match.end()]).casefold()
+
+
+def _listed_as_one_view(stated: Mapping[str, Sequence[Statement]]) -> Iterator[tuple[str, ListedImage]]:
+    """Reject listed images of one view in whose paths are other words, as a list of all files has masks.
+
+    Nothing else tells which of them is the mammogram, but that the others have more words than it.
+    """
+    alike = defaultdict[tuple[object, ...], dict[str, frozenset[str]]](dict)
+    for path, statements in stated.items():
+        row = next((image for source, image in statements if source == "table"), None)
+        if row and not any(image.rejected for _, image in statements):
+            facts = ("patient", "exam", "exam_date", "laterality", "view", "kind", "implant")
+            said = [next(filter(None, (getattr(image, fact) for _, image in statements)), "") for fact in facts]
+            alike[*said, row.exam_names][path] = frozenset(_WORD.findall(_IMAGE_SUFFIX.sub("", path).casefold()))
+    for words in alike.values():
+        common = frozenset.intersection(*words.values())
+        others = [path for path, found in words.items() if found != common]
+        for path in others:
+            why = f"rows list {others[-1]} and {next(each for each in words if each != others[-1])} as one view, in other words"
+            todo = "expected mammograms alone: take masks and copies out of the table, or let its `exclude` do it"
+            yield path, ListedImage("the table", rejected=(Reason.IMAGE_EXCLUDED, f"{why}; {todo}"))
 
 
 def _by_longer_paths(

@@ -12,7 +12,7 @@ from fvpipe.config.formats import PNG
 from fvpipe.dicom.decoding.codestream import jpeg_codestream
 from fvpipe.dicom.decoding.jpeg import decode_jpeg
 from fvpipe.dicom.decoding.layout import PixelLayout
-from fvpipe.dicom.elements import RejectedFile
+from fvpipe.dicom.elements import RejectedFile, silenced
 from fvpipe.dicom.raster.headers import RasterHeader, png_chunks, read_raster
 from fvpipe.dicom.reader import stream
 from fvpipe.reasons import Reason
@@ -57,7 +57,8 @@ def decode_raster(data: bytes, layout: PixelLayout) -> NDArray[Any]:
 
 def _bare_png(data: bytes) -> bytes:
     """Return a PNG file with the chunks of its pixels alone: all others are looked at here, and none by the decoder."""
-    chunks = list(png_chunks(stream(data)))
+    with silenced():  # Pillow warns of damaged EXIF data
+        chunks = list(png_chunks(stream(data)))
     if PNG in data[chunks[-1][2] :]:
         raise RejectedFile(Reason.MULTI_FRAME, "another PNG image follows the first; expected 1")
     return PNG + b"".join(data[start:end] for name, start, end in chunks if name in (b"IHDR", b"IDAT", b"IEND"))

@@ -56,7 +56,7 @@ def open_image(file: BinaryIO, formats: Sequence[Format] = DICOM, *, inverted: b
     if "dicom" in formats and (found == "dicom" or found not in formats):
         return open_dicom(file)
     if found is None or found not in formats:
-        what = "the file is empty" if not head else f"its first bytes are those of {found.upper() if found else 'no image'}"
+        what = f"its first bytes are those of {found.upper() if found else _unknown(head)}" if head else "the file is empty"
         detail = f"{what}; expected {' or '.join(each.upper() for each in formats)}, as the data set states (`formats`)"
         raise RejectedFile(Reason.NOT_AN_IMAGE, detail)
     header = read_raster(file, found)
@@ -101,6 +101,10 @@ def _elements(header: RasterHeader, inverted: bool) -> Dataset:
     if header.spacing:
         dataset.PixelSpacing = [f"{each:.10g}" for each in header.spacing]
     return dataset
+
+
+def _unknown(head: bytes) -> str:
+    return "a plain PGM file (P2), of numbers as text, not a binary one (P5)" if re.match(rb"P2\s", head) else "no image"
 
 
 def _broken(form: Format, why: str) -> RejectedFile:
@@ -235,7 +239,10 @@ def _tiff(file: BinaryIO) -> RasterHeader:
     from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
     head = file.read(8)
-    directory = ImageFileDirectory_v2(head if b"*" in head[2:4] else head + file.read(8))
+    if b"*" in head[2:4]:
+        directory = ImageFileDirectory_v2(head)
+    else:  # Pillow knows the start of a little-endian BigTIFF file alone
+        directory = ImageFileDirectory_v2(b"II+\0" + head[4:] + file.read(8), head[:2])
     file.seek(directory.next)
     directory.load(file)
 
@@ -287,6 +294,8 @@ _NRRD_TYPES = {
     **dict.fromkeys(("ushort", "unsigned short", "unsigned short int", "uint16", "uint16_t"), "u2"),
     **dict.fromkeys(("short", "short int", "signed short", "signed short int", "int16", "int16_t"), "i2"),
 }
+# Spaces whose first two axes are those of DICOM (x to the left, y to posterior) with these signs.
+_NRRD_SPACES = {("right-anterior-superior", "ras"): (-1, -1), ("left-anterior-superior", "las"): (1, -1)}
 
 
 def _pgm(file: BinaryIO) -> RasterHeader:
@@ -329,7 +338,8 @@ def _nrrd(file: BinaryIO) -> RasterHeader:
     if encoding not in ("raw", "gzip", "gz"):
         raise RejectedFile(Reason.TRANSFER_SYNTAX_UNSUPPORTED, "the encoding of the NRRD file is neither raw nor gzip")
     sizes = [int(each) for each in fields["sizes"].split()]
-    if int(fields["dimension"]) != len(sizes) or {"byte skip", "byteskip", "line skip", "lineskip"} & fields.keys():
+    skipped = [fields.get(name, "0") for name in ("byte skip", "byteskip", "line skip", "lineskip")]
+    if int(fields["dimension"]) != len(sizes) or any(each != "0" for each in skipped):
         raise _broken("nrrd", "sizes that are not as many as its dimension, or bytes to skip")
     if len(sizes) < 2 or any(each != 1 for each in sizes[2:]):
         raise RejectedFile(Reason.MULTI_FRAME, f"an NRRD file of {len(sizes)} axes; expected rows and columns of one image")
@@ -348,7 +358,9 @@ def _nrrd_spacing(fields: dict[str, str]) -> tuple[float, float] | None:
     units = re.findall('"([^"]*)"', fields.get("space units", "") or fields.get("units", ""))
     if directions := fields.get("space directions"):
         vectors = [[float(each) for each in part.split(",")] for part in re.findall(r"\(([^)]*)\)", directions[:1000])][:2]
-        along = [vector[axis] for axis, vector in enumerate(vectors)]
+        space = fields.get("space", "").lower()
+        signs = next((signs for names, signs in _NRRD_SPACES.items() if space.startswith(names)), (1, 1))
+        along = [signs[axis] * vector[axis] for axis, vector in enumerate(vectors)]
         across = [each for axis, vector in enumerate(vectors) for at, each in enumerate(vector) if at != axis]
         columns_then_rows, mirrored = along, len(along) != 2 or not min(along) > 0 or any(across)
     if mirrored or any(each < 0 for each in columns_then_rows[:2]):
