@@ -137,6 +137,8 @@ EXACT: dict[str, tuple[bytes, NDArray[Any]]] = {
     "nrrd of a third axis of one": (nrrd(G16, sizes="30 40 1"), G16),
     "nrrd skips nothing": (nrrd(G16, ["byte skip: 0", "line skip: 0"]), G16),
     "nrrd upright in RAS": (nrrd(G16, ["space: RAS", "space directions: (-1,0,0) (0,-1,0) (0,0,1)"], sizes="30 40 1"), G16),
+    "nrrd rgb": (nrrd(rgb(G16), ["kinds: RGB-color domain domain"], sizes="3 30 40"), G16),
+    "nrrd of one channel": (nrrd(G8, ["kinds: vector domain domain", "spacings: NaN 0.1 0.1"], sizes="1 30 40"), G8),
     "nrrd key and comment": (nrrd(G16, ["patient:=data file: x", "# data file: x"]), G16),
 }  # fmt: skip
 
@@ -181,6 +183,8 @@ WRONG: dict[str, tuple[str, bytes]] = {
     "stack of ImageJ": (
         "multi_frame", tiff_by_pillow(G8, "raw", tiffinfo={270: "ImageJ=1.53t\nimages=3\nslices=3\n"})
     ),
+    "nrrd in colour": ("colour", nrrd(rgb(G8) + np.array([0, 0, 1], np.uint8), ["kinds: vector domain domain"], sizes="3 30 40")),
+    "nrrd of three images": ("multi_frame", nrrd(rgb(G8), ["kinds: domain domain domain"], sizes="3 30 40")),
     "nrrd 3 dimensions": ("multi_frame", nrrd(G8, sizes="30 20 2")),
     "two pgm": ("pixels_mismatch", pgm(G8, 255) * 2),
     "pgm with one byte more before its values": ("pixels_mismatch", pgm(G8 | 1, 255).replace(b"255\n", b"255\n ")),
@@ -330,6 +334,10 @@ def test_polarity_is_that_of_the_file_or_else_as_declared(tmp_path: Path) -> Non
         (nrrd(G16, [*MM, 'space units: "cm" "cm"']), None),
         (nrrd(G16, [*MM, 'space units: "mm" "mm"']), (0.1, 0.07)),
         (nrrd(G16, ["spacings: 0.07 0.1", 'units: "mm" "mm"']), (0.1, 0.07)),
+        (
+            nrrd(rgb(G16), ["kinds: list domain domain", "spacings: NaN 0.07 0.1", 'units: "" "mm" "mm"'], sizes="3 30 40"),
+            (0.1, 0.07),
+        ),
         (nrrd(G16, ["spacings: nan 0.1", 'units: "mm" "mm"']), None),
     ],
 )

@@ -67,7 +67,7 @@ def _bare_png(data: bytes) -> bytes:
 def _values(data: bytes, header: RasterHeader) -> NDArray[Any]:
     """Values of a PGM or NRRD file."""
     kind = np.dtype(header.values)
-    count, offset = header.rows * header.columns, header.offset
+    count, offset = header.rows * header.columns * header.channels, header.offset
     if header.compressed:
         inflater = zlib.decompressobj(zlib.MAX_WBITS | 16)
         data, offset = inflater.decompress(data[offset:], count * kind.itemsize + 1), 0  # one more: it must not be there
@@ -76,7 +76,8 @@ def _values(data: bytes, header: RasterHeader) -> NDArray[Any]:
             raise RejectedFile(Reason.PIXELS_MISMATCH, f"the values inflate to {found} bytes than {count} x {kind.itemsize}")
         if not inflater.eof:  # its checksum was not compared
             raise RejectedFile(Reason.PIXELS_TRUNCATED, "the compressed values end too early")
-    values = np.frombuffer(data, kind, count, offset).astype(kind.newbyteorder("=")).reshape(header.rows, header.columns)
+    shape = (header.rows, header.columns, header.channels)
+    values = np.frombuffer(data, kind, count, offset).astype(kind.newbyteorder("=")).reshape(shape)
     if kind.kind == "u" and int(values.max()) > header.most:
         detail = f"the file has values up to {values.max()}; its header says {header.most}"
         raise RejectedFile(Reason.PIXELS_MISMATCH, detail)
