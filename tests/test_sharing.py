@@ -118,6 +118,11 @@ def test_a_dag_that_dvc_could_not_read_is_its_matter(text: str, tmp_path: Path) 
         ("cache/shards.dvc", "outs: [{path: shards}]", "cache/shards"),
         ("store/raw.dvc", "{wdir: .., outs: [{path: store/raw}]}", "store/raw"),
         ("tables/own.csv.dvc", "outs: [{path: own.csv}]", "tables/own.csv"),
+        ("data/own/images.dvc", "outs: [{path: images}]", "data/own"),
+        ("cache/shards/cropped/own.dvc", "outs: [{path: own}]", "cache/shards"),
+        ("cache/models/cropped/s/cnn-seed0/predictions.csv.dvc", "outs: [{path: predictions.csv}]", "cache/models"),
+        ("store/x.dvc", "{wdir: .., outs: [{path: cache/shards}]}", "cache/shards"),
+        ("steps/dvc.yaml", "stages: {a: {outs: [../cache/shards/x]}}", "cache/shards"),
         ("data/own.dvc", "outs: [{path: own, push: false}]", ""),
         ("data/own.dvc", "{deps: [{path: x, repo: {url: y}}], outs: [{path: own}]}", ""),  # `dvc import`: DVC pushes it nowhere
         ("data/other.dvc", "outs: [{path: other}]", ""),
@@ -125,7 +130,7 @@ def test_a_dag_that_dvc_could_not_read_is_its_matter(text: str, tmp_path: Path) 
     ],
 )
 def test_what_was_added_is_pushed_too(file: str, text: str, place: str, tmp_path: Path) -> None:
-    (tmp_path / file).parent.mkdir(exist_ok=True)
+    (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / file).write_text(text)
     more = {"store/raw": ", dicom: store/raw", "tables/own.csv": ", label_file: tables/own.csv"}.get(place, "")
     datasets = f"  own: {{adapter: vindr{more}}}"
@@ -135,6 +140,19 @@ def test_what_was_added_is_pushed_too(file: str, text: str, place: str, tmp_path
     with pytest.raises(ParameterError, match=rf"{file}: `dvc push` takes {place} along"):
         project(tmp_path, datasets, "stages: {}")
     assert project(tmp_path, datasets, "stages: {}", "accept_license: [own]\n")
+
+
+@pytest.mark.parametrize(
+    ("file", "text"), [("dvc.yaml", "stages: {a: {outs: [sub/cache/shards/x]}}"), ("sub.dvc", "outs: [{path: sub}]")]
+)
+def test_a_project_within_a_dvc_repository(file: str, text: str, tmp_path: Path) -> None:
+    """`dvc push` takes all that the repository knows, in whichever of its folders it is called."""
+    (tmp_path / "sub").mkdir()
+    (tmp_path / file).write_text(text)
+    assert project(tmp_path / "sub", "  own: {adapter: embed}", "stages: {}")
+    (tmp_path / ".dvc").mkdir()
+    with pytest.raises(ParameterError, match=f"{file}: `dvc push` takes cache/shards along"):
+        project(tmp_path / "sub", "  own: {adapter: embed}", "stages: {}")
 
 
 def test_an_adapter_that_does_not_say_so_lets_no_shards_be_shared() -> None:

@@ -58,9 +58,9 @@ def check_push(folder: Path, params: Params) -> None:
     }
     places = [Path(place) for found in (FORBIDDEN, *of_sets.values()) for place, _ in found]
     # `dvc add` writes its file beside what was added: one of these folders, or one above them.
-    above = sorted({part for place in places for part in (place, *place.parents) if part.name})
-    files = [folder / "dvc.yaml", *(folder / part.with_name(f"{part.name}.dvc") for part in above)]
-    pushed = [(file, output) for file in files if file.is_file() for output in _pushed(file)]
+    above = {folder / part.with_name(f"{part.name}.dvc") for place in places for part in (place, *place.parents) if part.name}
+    files = sorted({*_dvc_files(folder), *(file for file in above if file.is_file())})
+    pushed = [(file, output) for file in files for output in _pushed(file)]
     if not pushed:
         return
     for name, settings in params.datasets.items():
@@ -75,6 +75,23 @@ def check_push(folder: Path, params: Params) -> None:
                     f"({settings.license or adapter.license}). Give these outputs `push: false` again; or, for a remote that "
                     f"none but you can read, name it in params.yaml: accept_license: [{name}]"
                 )
+
+
+def _dvc_files(folder: Path) -> Iterator[Path]:
+    """List the files by which DVC may know outputs: those of a project, and of the folders above it in its DVC repository.
+
+    Links are not followed, as by DVC. Of input and samples, which may be many folders, only the upper ones are looked at.
+    """
+    here = folder.resolve()
+    top = next((each for each in (here, *here.parents) if (each / ".dvc").is_dir()), here)
+    for each in here.parents if top != here else ():
+        if each.is_relative_to(top):
+            yield from (file for file in (each / "dvc.yaml", *each.glob("*.dvc")) if file.is_file())
+    for place, folders, names in os.walk(folder):
+        yield from (Path(place, name) for name in names if name == "dvc.yaml" or name.endswith(".dvc"))
+        parts = Path(place).relative_to(folder).parts
+        is_whole = parts[:1] in (("cache",), ("manifests",)) and parts[:2] != ("cache", "samples")
+        folders[:] = [name for name in folders if is_whole or len(parts) < 2 if not name.startswith(".")]
 
 
 def _pushed(file: Path) -> Iterator[str]:
