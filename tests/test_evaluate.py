@@ -499,6 +499,6 @@ def test_a_model_that_is_not_to_be_released_is_exported_with_its_license(project
     said = run("export", "--model", folder, "--out", out, code=1).output
     assert "not exported, a: EMBED Open Data license" in said and "--accept-license" in said and not out.exists()
     run("export", "--model", folder, "--out", out, "--accept-license")
-    beside = (tmp_path / "model.onnx.license.txt").read_text()
-    assert beside == "Not to be released.\na: EMBED Open Data license\nb: CC BY 4.0\n"
+    beside = tmp_path / "model.onnx.license.txt"
+    assert beside.read_text() == "Not to be released.\na: EMBED Open Data license\nb: CC BY 4.0\n"
     assert out.exists()

@@ -117,8 +117,7 @@ def predict(
     from fvpipe.training.predict import predict as run_model
 
     model, record = load_model(folder, find_device(device).device)
-    places = (Path(), *folder.absolute().parents)  # the project here, else that of the model
-    project = next((place for place in places if (place / "params.yaml").is_file()), Path())
+    project = Path() if Path("params.yaml").is_file() else _project_of(folder) or Path()
     predictions, rejections = run_model(files, model, record, adapter, id_key, pipeline, project)
     parts = {each.key: each.part for each in read_trained(folder).predictions}
     results: list[dict[str, Any]] = []
@@ -144,6 +143,11 @@ def predict(
         say(f"  rejected: {rejection.what}: {rejection.reason.value}: {rejection.detail}")
     if not predictions:
         raise InputError("no breast with the views that the model needs among the files; nothing was predicted")
+
+
+def _project_of(folder: Path) -> Path | None:
+    """The project that holds the folder of a model, where one does."""
+    return next((place for place in folder.absolute().parents if (place / "params.yaml").is_file()), None)
 
 
 def _as_result(prediction: BreastPrediction, part: str | None, threshold: float) -> dict[str, Any]:
@@ -200,7 +204,7 @@ def export(folder: Path, out: Path, accept_license: bool, as_json: bool) -> None
 
     The file is kept only where onnxruntime and PyTorch agree to 1e-5. A model
     of data whose license forbids to release models is exported for your own
-    use, with --accept-license, and the license is written beside it.
+    use, with --accept-license. The licenses of real data are written beside it.
 
     \b
     $ fvpipe export --model cache/models/cropped/unseen/cnn-seed0 --out model.onnx
@@ -211,18 +215,17 @@ def export(folder: Path, out: Path, accept_license: bool, as_json: bool) -> None
 
     from fvpipe.io.atomic import write_atomic
     from fvpipe.training.export import export as write
-    from fvpipe.training.export import restricting_licenses
+    from fvpipe.training.licenses import license_text, restricting_licenses
     from fvpipe.training.predict import load_model
 
     model, record = load_model(folder, torch.device("cpu"))
-    restricting = restricting_licenses(record)
+    restricting = restricting_licenses(record, _project_of(folder))
     if restricting and not accept_license:
         shown = "; ".join(f"{name}: {text}" for name, text in restricting.items())
         raise InputError(f"{record.run}: not exported, {shown}. For your own use, call it again with --accept-license")
     difference = write(model, record, out)
-    if restricting:
-        text = "".join(f"{name}: {license}\n" for name, license in (restricting | record.licenses).items())
-        write_atomic(out.with_name(f"{out.name}.license.txt"), f"Not to be released.\n{text}".encode())
+    if text := license_text(record, restricting):
+        write_atomic(out.with_name(f"{out.name}.license.txt"), text.encode())
     result = {"model": str(record.run), "made": record.simulated, "largest_difference": difference, "out": str(out)}
     text = f"{record.title}: differs from torch by at most {difference:.0e} -> {out}"
     echo(json.dumps(result, indent=1) if as_json else text)
