@@ -10,6 +10,7 @@ import yaml
 from fvpipe.datasets import Adapter, HeaderPolicy, LabelTable
 from fvpipe.errors import ParameterError
 from fvpipe.project.project import Project
+from fvpipe.project.sharing import keep_cache_out_of_git
 
 ROOT = Path(__file__).parents[1]
 
@@ -153,6 +154,18 @@ def test_a_project_within_a_dvc_repository(file: str, text: str, tmp_path: Path)
     (tmp_path / ".dvc").mkdir()
     with pytest.raises(ParameterError, match=f"{file}: `dvc push` takes cache/shards along"):
         project(tmp_path / "sub", "  own: {adapter: embed}", "stages: {}")
+
+
+def test_git_takes_nothing_of_the_cache(tmp_path: Path) -> None:
+    """In a project of one's own: `git add -A` took the shards of EMBED."""
+    keep_cache_out_of_git(tmp_path)
+    file = tmp_path / "cache" / ".gitignore"
+    assert "*" in file.read_text().splitlines()
+    file.write_text("!/reports/\n")  # the user's own
+    keep_cache_out_of_git(tmp_path)
+    assert file.read_text() == "!/reports/\n"
+    (tmp_path / "file").touch()
+    keep_cache_out_of_git(tmp_path / "file")  # nothing can be written there
 
 
 def test_an_adapter_that_does_not_say_so_lets_no_shards_be_shared() -> None:

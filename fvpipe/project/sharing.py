@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from fvpipe.config.loading import read_yaml
 from fvpipe.config.project import Params
 from fvpipe.datasets.registry import get_adapter
-from fvpipe.errors import ParameterError
+from fvpipe.errors import ParameterError, StorageError
 from fvpipe.io.atomic import write_if_changed
 
 FORBIDDEN = (
@@ -36,6 +37,17 @@ def keep_splits_in_git(folder: Path, params: Params) -> None:
         if all(settings.simulated or get_adapter(settings.adapter, folder).publishable for settings in sets):
             lines += [f"!/{file}.csv\n" for file in split.files(name)]
     write_if_changed(folder / "manifests" / "splits" / ".gitignore", (IGNORED + "".join(lines)).encode())
+
+
+def keep_cache_out_of_git(folder: Path) -> None:
+    """Write the ``.gitignore`` of ``cache``, unless it has one: `git add` took images of every data set along.
+
+    A folder that cannot be written to is the matter of the command.
+    """
+    file = folder / "cache" / ".gitignore"
+    with suppress(OSError, StorageError):
+        if not file.exists():
+            write_if_changed(file, b"# Written by fvpipe: samples, shards and rows that may not be published.\n*\n")
 
 
 def check_push(folder: Path, params: Params) -> None:
