@@ -169,7 +169,7 @@ def _draw_heat(model: Classifier, prediction: BreastPrediction, folder: Path) ->
     from fvpipe.training.gradcam import draw, heat_map, peaks
 
     heat = heat_map(model, prediction.image)
-    image = folder / f"{prediction.sample.source_digests[0][:16]}.png"  # an identifier is not a safe file name
+    image = folder / f"{prediction.file_digest[:16]}.png"  # an identifier is not a safe file name
     draw(prediction, heat, image)
     tops = peaks(prediction, heat)
     return {
