@@ -60,16 +60,19 @@ def restricting_licenses(record: Record, project: Path | None) -> dict[str, str]
     forbidding = {each.license for each in declarations() if not each.release_models}
 
     def is_free(name: str, adapter: str) -> bool:
-        # Of shards that were built before `params.yaml` named another adapter, the license tells what they are.
-        if record.licenses[name] in forbidding or (project is None and adapter.endswith((".yaml", ".yml"))):
+        # Of shards that were built before `params.yaml` named another adapter, or simulated data, the license tells what they are.
+        if record.licenses[name] in forbidding:
+            return False
+        if _is_simulated(record, name):
+            return True
+        if project is None and adapter.endswith((".yaml", ".yml")):
             return False
         try:
             return get_adapter(adapter, project or Path()).release_models
         except ParameterError:  # a declaration that is not at hand
             return False
 
-    real = {name: adapter for name, adapter in record.adapters.items() if not _is_simulated(record, name)}
-    return {name: record.licenses[name] for name, adapter in real.items() if not is_free(name, adapter)}
+    return {name: record.licenses[name] for name, adapter in record.adapters.items() if not is_free(name, adapter)}
 
 
 def license_text(record: Record, restricting: Mapping[str, str]) -> str:
