@@ -60,7 +60,7 @@ def restricting_licenses(record: Record, project: Path | None) -> dict[str, str]
     forbidding = {each.license for each in declarations() if not each.release_models}
 
     def is_free(name: str, adapter: str) -> bool:
-        # Of shards that were built before `params.yaml` named another adapter, or simulated data, the license tells what they are.
+        # By it, shards are known that were built before `params.yaml` named another adapter, or called them simulated.
         if record.licenses[name] in forbidding:
             return False
         if _is_simulated(record, name):
