@@ -371,7 +371,9 @@ def test_another_weight_file_of_the_same_name_is_another_training(project: Path)
     for seed in (0, 1):
         state = build_model("cnn", cnn, (1, 64, 128), seed)[0].net.state_dict()
         save_file(state, file, {"fvpipe": first.to_json()})
-        record = train(project, "all", epochs=1, weights=str(file)).record
+        said: list[str] = []
+        record = train(project, "all", epochs=1, weights=str(file), say=said.append).record
+        assert "its initial weights were trained on a, too, by another split" in said[0]
         assert record.simulated and restricting_licenses(record, None) == {"a (initial weights)": "EMBED's"}
         found.append((record.configuration, record.weights, weights_of(project)))
     assert all(first != second for first, second in zip(*found, strict=True))

@@ -20,7 +20,7 @@ from fvpipe.errors import (
     ParameterError,
 )
 from fvpipe.evaluation.training_record import Run
-from fvpipe.training.licenses import initial_licenses, license_text, restricting_licenses
+from fvpipe.training.licenses import initial_licenses, initial_record, license_text, restricting_licenses, seen_before
 from fvpipe.training.model import GlobalMaxPool, build_model, freeze_all_but_head
 from fvpipe.training.recipe import learning_rate, loss_sum
 from tests.support.trained import made
@@ -185,7 +185,7 @@ def test_a_model_has_the_licenses_of_its_data_and_of_its_initial_weights(
     file = tmp_path / "start.safetensors"
     for _ in range(2):  # of weights that began as others, too
         save_file({"x": torch.ones(1)}, file, {"fvpipe": record.to_json()})
-        assert initial_licenses(str(file)) == {"a (initial weights)": (adapter, license)}
+        assert initial_licenses(initial_record(str(file))) == {"a (initial weights)": (adapter, license)}
         changes = {
             "simulated": True,
             "adapters": {"a (initial weights)": adapter},
@@ -209,7 +209,16 @@ def test_weights_that_say_nothing_of_data(tmp_path: Path) -> None:
     simulated = made(Run("cropped", "s", "cnn", 0), []).record
     for metadata in ({}, {"fvpipe": simulated.to_json()}):
         save_file({"x": torch.ones(1)}, tmp_path / "w.safetensors", metadata)
-        assert initial_licenses(str(tmp_path / "w.safetensors")) == {}
-    assert initial_licenses("imagenet") == initial_licenses("weights/x.pt") == {}
+        assert initial_licenses(initial_record(str(tmp_path / "w.safetensors"))) == {}
+    assert initial_record("imagenet") is initial_record("weights/x.pt") is None
+    assert initial_licenses(None) == {} and seen_before(None, "", ["a"]) == []
     with pytest.raises(CheckpointError, match=r"none\.safetensors: cannot be read as weights"):
-        initial_licenses(str(tmp_path / "none.safetensors"))
+        initial_record(str(tmp_path / "none.safetensors"))
+
+
+def test_initial_weights_of_another_split_may_have_seen_the_test_part() -> None:
+    record = made(Run("cropped", "s", "cnn", 0), []).record
+    assert seen_before(record, record.split_digest, ["a", "b"]) == []  # it learnt from the same breasts
+    assert seen_before(record, "another", ["a", "b"]) == ["a"]
+    older = record.model_copy(update={"adapters": {"b": "vindr", "a (initial weights)": "cmmd"}})
+    assert seen_before(older, record.split_digest, ["a", "b"]) == ["a"]  # of weights before those

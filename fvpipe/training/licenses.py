@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from fvpipe.datasets.registry import declarations, get_adapter
@@ -13,13 +13,13 @@ INITIAL = " (initial weights)"
 """Ends the names of data sets in a record that are of the initial weights."""
 
 
-def initial_licenses(weights: str) -> dict[str, tuple[str, str]]:
-    """Adapter and license of the real data sets behind initial weights, by name: a model made from them has seen those, too.
+def initial_record(weights: str) -> Record | None:
+    """Read the record of the training that wrote initial weights; None for weights of other origin.
 
     Parameters
     ----------
     weights : str
-        ``imagenet``, ``none``, or a file; only a ``.safetensors`` file of ``fvpipe train`` says of what data it is.
+        ``imagenet``, ``none``, or a file; only a ``.safetensors`` file of ``fvpipe train`` has a record.
 
     Raises
     ------
@@ -31,20 +31,30 @@ def initial_licenses(weights: str) -> dict[str, tuple[str, str]]:
     from safetensors import SafetensorError, safe_open
 
     if not weights.endswith(".safetensors"):
-        return {}
+        return None
     try:
         with safe_open(weights, "pt") as file:
             text = (file.metadata() or {}).get("fvpipe", "")
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{weights}: cannot be read as weights ({type(error).__name__})") from None
-    if not text:
-        return {}
-    record = read_record(text, weights)
+    return read_record(text, weights) if text else None
+
+
+def initial_licenses(record: Record | None) -> dict[str, tuple[str, str]]:
+    """Adapter and license of the real data sets behind initial weights, by name: a model made from them has seen those, too."""
     return {
         name.removesuffix(INITIAL) + INITIAL: (adapter, record.licenses[name])
-        for name, adapter in record.adapters.items()
-        if not _is_simulated(record, name)
+        for name, adapter in (record.adapters.items() if record else ())
+        if record and not _is_simulated(record, name)
     }
+
+
+def seen_before(record: Record | None, split_digest: str, tested: Iterable[str]) -> list[str]:
+    """Name the data sets of a test part that initial weights were trained on by another split."""
+    if record is None:
+        return []
+    others = [name for name in record.adapters if name.endswith(INITIAL) or record.split_digest != split_digest]
+    return [name for name in tested if name in {name.removesuffix(INITIAL) for name in others}]
 
 
 def restricting_licenses(record: Record, project: Path | None) -> dict[str, str]:
