@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 import yaml
 
 from fvpipe.datasets import Adapter, HeaderPolicy, LabelTable
+from fvpipe.datasets.registry import get_adapter
 from fvpipe.errors import ParameterError
 from fvpipe.project.project import Project
 from fvpipe.project.sharing import keep_cache_out_of_git
@@ -154,6 +156,32 @@ def test_a_project_within_a_dvc_repository(file: str, text: str, tmp_path: Path)
     (tmp_path / ".dvc").mkdir()
     with pytest.raises(ParameterError, match=f"{file}: `dvc push` takes cache/shards along"):
         project(tmp_path / "sub", "  own: {adapter: embed}", "stages: {}")
+
+
+@pytest.mark.parametrize(
+    ("file", "said", "stopped"),
+    [
+        ("cache/shards/p/gone/index.json", {"dataset": "gone", "license": "EMBED's", "made": False}, True),
+        ("cache/models/p/s/cnn-seed0/record.json", {"licenses": {"own": "x", "gone": "EMBED's"}, "made": False}, True),
+        ("cache/models/p/s/cnn-seed0/record.json", {"licenses": {"x (initial weights)": "EMBED's"}, "made": True}, True),
+        ("cache/models/p/s/cnn-seed0/record.json", {"licenses": {"own (initial weights)": "x"}, "made": True}, False),
+        ("cache/shards/p/gone/index.json", {"dataset": "gone", "license": get_adapter("cmmd").license, "made": False}, False),
+        ("cache/shards/p/gone/index.json", {"dataset": "gone", "license": "EMBED's", "made": True}, False),
+        ("cache/shards/p/gone/index.json", ["no receipt"], False),
+    ],
+)
+def test_what_is_left_of_a_data_set_that_went(file: str, said: object, stopped: bool, tmp_path: Path) -> None:
+    """``cache/models`` persists: models of a data set that params.yaml names no more were pushed."""
+    (tmp_path / file).parent.mkdir(parents=True)
+    (tmp_path / file).write_text(json.dumps(said))
+    everything = "stages: {a: {outs: [cache]}}"
+    for nothing in ("outs: [cache: {push: false}]", "outs: ['cache/shards/p/${item}']"):
+        assert project(tmp_path, "  own: {adapter: cmmd}", f"stages: {{a: {{{nothing}}}}}")
+    if not stopped:
+        assert project(tmp_path, "  own: {adapter: cmmd}", everything)
+        return
+    with pytest.raises(ParameterError, match=rf"takes {Path(file).parent} along, which holds data set .*\(EMBED's\)"):
+        project(tmp_path, "  own: {adapter: cmmd}", everything)
 
 
 def test_git_takes_nothing_of_the_cache(tmp_path: Path) -> None:

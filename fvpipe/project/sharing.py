@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from contextlib import suppress
@@ -10,7 +11,7 @@ from typing import Any
 
 from fvpipe.config.loading import read_yaml
 from fvpipe.config.project import Params
-from fvpipe.datasets.registry import get_adapter
+from fvpipe.datasets.registry import declarations, get_adapter
 from fvpipe.errors import ParameterError, StorageError
 from fvpipe.io.atomic import write_if_changed
 
@@ -22,6 +23,9 @@ FORBIDDEN = (
 """Folders with something of every data set, and the field of an adapter that permits sharing it: samples, of which pages
 show some; models; and rows, of which predictions have one for each breast."""
 
+
+INITIAL = " (initial weights)"
+"""Ends the names of data sets in the record of a model that are of its initial weights."""
 
 IGNORED = "# Written by `fvpipe split`: only settings whose data sets may be published are kept in git.\n/*\n!/.gitignore\n"
 
@@ -87,6 +91,30 @@ def check_push(folder: Path, params: Params) -> None:
                     f"({settings.license or adapter.license}). Give these outputs `push: false` again; or, for a remote that "
                     f"none but you can read, name it in params.yaml: accept_license: [{name}]"
                 )
+    for place, name, license in _left_over(folder, params):
+        # What DVC fills in is of `params.yaml`, which does not name these shards; models of many data sets lie in one output.
+        whole = [(file, output) for file, output in pushed if "${" not in output or (place / "record.json").is_file()]
+        if file := next((file for file, output in whole if _holds(output, place)), None):
+            raise ParameterError(
+                f"{file}: `dvc push` takes {place.relative_to(folder)} along, which holds data set {name!r}, or is a model of "
+                f"it; params.yaml names no such data set, and its license ({license}) is none that is known to permit it. "
+                "Remove this folder, or give the output `push: false` again"
+            )
+
+
+def _left_over(folder: Path, params: Params) -> Iterator[tuple[Path, str, str]]:
+    """Folder, name and license of shards or models of data sets that ``params.yaml`` does not name; free ones are left out."""
+    free = {each.license for each in declarations() if each.publishable and each.redistribute_shards and each.release_models}
+    for file in sorted((*folder.glob("cache/shards/*/*/index.json"), *folder.glob("cache/models/*/*/*/record.json"))):
+        try:
+            found = json.loads(file.read_bytes())
+            licenses = found["licenses"] if file.name == "record.json" else {found["dataset"]: found["license"]}
+            for name, license in licenses.items():
+                is_known = name.removesuffix(INITIAL) in params.datasets or license in free
+                if not is_known and (name.endswith(INITIAL) or not found["made"]):
+                    yield file.parent, name, license
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):  # none that fvpipe wrote
+            continue
 
 
 def _dvc_files(folder: Path) -> Iterator[Path]:

@@ -8,9 +8,7 @@ from pathlib import Path
 from fvpipe.datasets.registry import declarations, get_adapter
 from fvpipe.errors import CheckpointError, ParameterError
 from fvpipe.evaluation.training_record import Record, read_record
-
-INITIAL = " (initial weights)"
-"""Ends the names of data sets in a record that are of the initial weights."""
+from fvpipe.project.sharing import INITIAL
 
 
 def initial_record(weights: str) -> Record | None:
