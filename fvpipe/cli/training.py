@@ -111,7 +111,7 @@ def predict(
     P_00820_L: 0.436 by cropped/unseen/cnn-seed0 (simulated data):
     benign at the threshold of validation, 0.482
     """
-    from fvpipe.evaluation.training_record import NOT_A_DEVICE, read_trained
+    from fvpipe.evaluation.training_record import NOT_A_DEVICE, parts_of, read_trained
     from fvpipe.training.device import find_device
     from fvpipe.training.predict import load_model
     from fvpipe.training.predict import predict as run_model
@@ -119,12 +119,12 @@ def predict(
     model, record = load_model(folder, find_device(device).device)
     project = Path() if Path("params.yaml").is_file() else _project_of(folder) or Path()
     predictions, rejections = run_model(files, model, record, adapter, id_key, pipeline, project)
-    parts = {each.key: each.part for each in read_trained(folder).predictions}
+    known = read_trained(folder).predictions
     results: list[dict[str, Any]] = []
     for prediction in predictions:
-        part = parts.get((prediction.dataset, prediction.breast.key.breast_id))
+        part, of_patient = parts_of(prediction.dataset, prediction.breast.key, known)
         heat = _draw_heat(model, prediction, gradcam) if gradcam is not None else {}
-        results.append(_as_result(prediction, part, record.threshold) | heat)
+        results.append(_as_result(prediction, part, record.threshold) | {"patient_parts": of_patient} | heat)
     if as_json:
         rejected = [{"what": r.what, "reason": r.reason.value, "detail": r.detail} for r in rejections]
         found = {
@@ -187,6 +187,8 @@ def _show_result(result: Mapping[str, Any], record: Record) -> None:
     echo(f"{result['breast']}: {result['probability']:.{digits}f} by {record.title}: {decision}")
     if result["part"] in ("train", "validation"):
         echo(f"  this breast is in the model's own {result['part']} part: the number says nothing of new ones")
+    elif learnt := [part for part in result["patient_parts"] if part != "test"]:
+        echo(f"  other breasts or exams of this patient are in the model's own {' and '.join(learnt)} part")
     for peak in result.get("peaks", ()):
         echo(f"  {peak['view']}: {peak['share']:.1%} of the heat, most at row {peak['row']}, column {peak['column']}")
     if "gradcam" in result:
