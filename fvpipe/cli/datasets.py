@@ -58,10 +58,10 @@ def datasets(as_json: bool) -> None:
 
     installed = installed_adapters()
     known = [each for each in declarations() if each.name not in installed]  # a package's is taken for one of its name
-    usable = {name: (package, each) for name, (package, each) in installed.items() if isinstance(each, Adapter)}
-    for package, each in installed.values():
-        if isinstance(each, ParameterError):
-            say(f"warning: of the package {package}: {each}")
+    usable = {name: (package, found) for name, (package, found) in installed.items() if isinstance(found, Adapter)}
+    for package, other in installed.values():
+        if isinstance(other, ParameterError):
+            say(f"warning: of the package {package}: {other}")
     if as_json:
         keys = (
             "name",

@@ -91,12 +91,12 @@ def check_push(folder: Path, params: Params) -> None:
                     f"({settings.license or adapter.license}). Give these outputs `push: false` again; or, for a remote that "
                     f"none but you can read, name it in params.yaml: accept_license: [{name}]"
                 )
-    for place, name, license in _left_over(folder, params):
+    for left, name, license in _left_over(folder, params):
         # What DVC fills in is of `params.yaml`, which does not name these shards; models of many data sets lie in one output.
-        whole = [(file, output) for file, output in pushed if "${" not in output or (place / "record.json").is_file()]
-        if file := next((file for file, output in whole if _holds(output, place)), None):
+        whole = [(file, output) for file, output in pushed if "${" not in output or (left / "record.json").is_file()]
+        if file := next((file for file, output in whole if _holds(output, left)), None):
             raise ParameterError(
-                f"{file}: `dvc push` takes {place.relative_to(folder)} along, which holds data set {name!r}, or is a model of "
+                f"{file}: `dvc push` takes {left.relative_to(folder)} along, which holds data set {name!r}, or is a model of "
                 f"it; params.yaml names no such data set, and its license ({license}) is none that is known to permit it. "
                 "Remove this folder, or give the output `push: false` again"
             )
