@@ -68,6 +68,7 @@ def test_the_license_of_rows_that_are_not_to_be_published_is_beside_them(project
     text = (project / "params.yaml").read_text().replace(", made: true", "")
     (project / "params.yaml").write_text(text)
     run("index", "--workers", 0, "--export", "mammoclean")
+    assert (project / "cache" / ".gitignore").read_text().endswith("\n*\n")  # and git sees no row of it
     (license,) = (project / "cache" / "exports" / "mammoclean").glob("*.license.txt")
     assert license.name == "vindr.license.txt"
     assert license.read_text().startswith("Rows not to be published.\nVinDr-Mammo, PhysioNet")

@@ -183,7 +183,7 @@ WRONG: dict[str, tuple[str, bytes]] = {
     "stack of ImageJ": (
         "multi_frame", tiff_by_pillow(G8, "raw", tiffinfo={270: "ImageJ=1.53t\nimages=3\nslices=3\n"})
     ),
-    "nrrd in colour": ("colour", nrrd(rgb(G8) + np.array([0, 0, 1], np.uint8), ["kinds: vector domain domain"], sizes="3 30 40")),
+    "nrrd in colour": ("colour", nrrd(np.dstack([G8, G8, ~G8]), ["kinds: vector domain domain"], sizes="3 30 40")),
     "nrrd of three images": ("multi_frame", nrrd(rgb(G8), ["kinds: domain domain domain"], sizes="3 30 40")),
     "nrrd 3 dimensions": ("multi_frame", nrrd(G8, sizes="30 20 2")),
     "two pgm": ("pixels_mismatch", pgm(G8, 255) * 2),
