@@ -81,13 +81,24 @@ def run_index(
     export: str | None = None,
     *,
     reread: bool,
+    accept_license: bool = False,
     say: Say,
 ) -> Iterator[IndexSummary]:
     """Index data sets of a project into their manifests.
 
     Where a data set's input folder is not at hand but its manifest is, the manifest is kept: whoever has the shards and
     no DICOM files can still run the later stages. `export` names one of :data:`EXPORTS`.
+
+    Raises
+    ------
+    InputError
+        `export`, without `accept_license`, of a data set whose rows are not to be published; nothing was read.
     """
+    exported = project.names(tuple(names)) if export and not accept_license else ()
+    for source in (project.source(name, id_key) for name in exported):
+        if not (source.adapter.publishable or source.simulated):
+            todo = "For your own use, call it again with --accept-license"
+            raise InputError(f"{source.name}: not exported, rows not to be published ({source.license}). {todo}")
     keep_cache_out_of_git(project.folder)
     with suppress(OSError):  # the stage `figures` reads results of `compare`: without one DVC would miss the folder
         (project.reports / "compare").mkdir(parents=True, exist_ok=True)
