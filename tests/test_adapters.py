@@ -301,6 +301,10 @@ def test_an_adapter_of_another_package(tmp_path: Path, monkeypatch: pytest.Monke
     ):
         with pytest.raises(ParameterError, match=message):
             get_adapter(name)
+    said = run("datasets").output
+    assert "of the package outside" in said and "adapter 'later': is of version 2" in said and "Moreira" not in said
+    (row,) = [each for each in json.loads(run("datasets", "--json").stdout) if each.get("package")]
+    assert (row["name"], row["license"], row["redistribute_shards"]) == ("inbreast", "not stated", False)
     sys.modules.pop("outside", None)
 
 

@@ -298,7 +298,7 @@ def test_a_row_of_an_image_that_is_about_both_breasts_has_its_bi_rads(tmp_path: 
 @pytest.mark.parametrize(
     ("dx", "where", "expected"),
     [("C50", "L", {"L": (1, "C50"), "R": (0, "")}), ("C50", "b", {"L": (1, "C50"), "R": (1, "C50")}),
-     ("D24", "", {"L": (0, "D24"), "R": (0, "D24")}), ("C50", "U", {})],
+     ("D24", "", {"L": (0, "D24"), "R": (0, "D24")}), ("C50", "U", {}), ("C50", "", {}), ("C50", "NA", {})],
 )  # fmt: skip
 def test_a_row_about_a_woman_has_the_cancer_of_one_breast(
     dx: str, where: str, expected: dict[str, tuple[int, str]], tmp_path: Path
@@ -313,8 +313,13 @@ def test_a_row_about_a_woman_has_the_cancer_of_one_breast(
         rows = read_labels(tmp_path, None, Labels()).rows
         assert {side: (facts.label, facts.pathology) for (_, side), facts in rows.items()} == expected
     else:
-        with pytest.raises(LabelTableError, match=r"cancer is another .* expected L, R or both"):
+        with pytest.raises(LabelTableError, match=r"cancer is (another .*|''|'NA'); expected L, R or both"):
             read_labels(tmp_path, None, Labels())
+    own = own.replace("then: malignant}", "then: malignant}, {when: {cancer: ''}, then: unlabelled}")
+    (tmp_path / "other.yaml").write_text(own.replace("laterality: side", columns))
+    if where in ("", "NA"):  # a case for it decides
+        rows = get_adapter(str(tmp_path / "other.yaml")).read_labels(tmp_path, None, Labels()).rows
+        assert {facts.label for facts in rows.values()} == {-1}
 
 
 BIOPSIES = """
@@ -560,6 +565,26 @@ def test_a_column_of_a_case_that_is_spelled_otherwise_is_named(tmp_path: Path) -
         LabelTableError, match=r"has no column 'dx' \(did you mean 'Dx'\?\), which the declaration's rules read"
     ):
         get_adapter(str(tmp_path / "own.yaml")).read_labels(tmp_path, None, Labels())
+
+
+def test_settings_are_about_both_breasts_of_a_file_that_is_read_for_each(tmp_path: Path) -> None:
+    """Those of the first table were read for it alone, and a column of one breast was that of the other."""
+    of_side = "laterality: {column: pid, values: {'*': SIDE}}, label: {column: NAME, values: {m: malignant, b: benign}}"
+    table = f"  - file: t.csv\n    label: label\n    columns: {{patient: pid, {of_side}, bi_rads: bNAME}}\n"
+    (tmp_path / "own.yaml").write_text(
+        "name: own\nlicense: x\ntables:\n"
+        + "".join(table.replace("SIDE", side).replace("NAME", name) for side, name in (("R", "right"), ("L", "left")))
+    )
+    write_table(tmp_path / "t.csv", [{"pid": "A", "right": "m", "left": "b", "bright": 5, "bleft": 4, "acr": "C", "x": "b"}])
+
+    def read(**settings: Any) -> dict[str, tuple[int, str | None]]:
+        rows = get_adapter(str(tmp_path / "own.yaml")).read_labels(tmp_path, None, Labels(**settings)).rows
+        return {side.value: (facts.label, facts.density) for (_, side), facts in rows.items()}
+
+    assert read(columns={"density": "acr"}) == {"R": (1, "C"), "L": (0, "C")}
+    assert read(label_from="bi_rads", bi_rads_benign=(2,), bi_rads_malignant=(4, 5)) == {"R": (1, ""), "L": (1, "")}
+    with pytest.raises(ParameterError, match="column of label would be read for both 'right' and 'left'"):
+        read(columns={"label": "x"})
 
 
 @pytest.mark.parametrize(

@@ -30,12 +30,13 @@ from fvpipe.evaluation.shortcuts import OF_PREDICTIONS, shortcut_baselines
 from fvpipe.evaluation.tables.paper import PAPER, check
 from fvpipe.evaluation.tables.table2 import cropping, table2
 from fvpipe.evaluation.text import shown, span, to_json
-from fvpipe.evaluation.training_record import Prediction, Run, TrainedRun, read_trained
+from fvpipe.evaluation.training_record import Prediction, Run, TrainedRun, parts_of, read_trained
 from fvpipe.project.project import Project
 from fvpipe.shards.reader import open_shards
 from fvpipe.training.gradcam import heat_map, peaks
 from fvpipe.training.network.model import Classifier
 from fvpipe.training.predict import predict
+from fvpipe.types import BreastKey, Laterality
 from fvpipe.versions import PREPROCESSING_VERSION
 from tests.conftest import run
 from tests.support.cohort import at, fit_digests, make_project, patients, train
@@ -369,6 +370,14 @@ def test_a_breast_that_the_model_was_trained_on_is_said_to_be_one(project: Path,
         assert elsewhere[0]["part"] is None  # of no data set that the model knows
 
 
+def test_another_exam_of_a_patient_that_the_model_was_trained_on(trained: TrainedRun) -> None:
+    """No split has it, as it has no label yet: its number says little of new patients, too."""
+    one = trained.part("train")[0]
+    later = BreastKey("a", one.patient_id, "0123456789ab", Laterality.LEFT)
+    assert parts_of("a", later, trained.predictions) == (None, ["train"])
+    assert parts_of("b", later, trained.predictions) == (None, [])  # a patient of another data set
+
+
 @pytest.mark.parametrize("warped", [False, True])
 def test_grad_cam_points_at_what_the_model_looks_at(warped: bool, project: Path, trained: TrainedRun) -> None:
     """A model that is nothing but the brightest pixel: the map's peak in a view is its brightest place, in source pixels."""
@@ -499,6 +508,6 @@ def test_a_model_that_is_not_to_be_released_is_exported_with_its_license(project
     said = run("export", "--model", folder, "--out", out, code=1).output
     assert "not exported, a: EMBED Open Data license" in said and "--accept-license" in said and not out.exists()
     run("export", "--model", folder, "--out", out, "--accept-license")
-    beside = (tmp_path / "model.onnx.license.txt").read_text()
-    assert beside == "Not to be released.\na: EMBED Open Data license\nb: CC BY 4.0\n"
+    beside = tmp_path / "model.onnx.license.txt"
+    assert beside.read_text() == "Not to be released.\na: EMBED Open Data license\nb: CC BY 4.0\n"
     assert out.exists()

@@ -67,7 +67,11 @@ def test_index_in_the_columns_of_mammoclean(project: Path, phantoms: dict[str, P
 def test_the_license_of_rows_that_are_not_to_be_published_is_beside_them(project: Path, phantoms: dict[str, Path]) -> None:
     text = (project / "params.yaml").read_text().replace(", made: true", "")
     (project / "params.yaml").write_text(text)
-    run("index", "--workers", 0, "--export", "mammoclean")
+    result = run("index", "--workers", 0, "--export", "mammoclean", code=1)
+    assert "vindr: not exported, rows not to be published (VinDr-Mammo, PhysioNet" in result.stderr
+    assert not (project / "cache" / "exports").exists()
+    run("index", "--workers", 0, "--export", "mammoclean", "--accept-license")
+    assert (project / "cache" / ".gitignore").read_text().endswith("\n*\n")  # and git sees no row of it
     (license,) = (project / "cache" / "exports" / "mammoclean").glob("*.license.txt")
     assert license.name == "vindr.license.txt"
     assert license.read_text().startswith("Rows not to be published.\nVinDr-Mammo, PhysioNet")

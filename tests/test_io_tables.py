@@ -108,11 +108,12 @@ def test_a_second_table_in_a_workbook_is_not_left_out_in_silence(tmp_path: Path)
     first, heading = [["a", "b"], [1, 2]], ["b", "a", "note"]
     for others in ([[["remark"], ["a"]]], [[heading]], [[]], [[], [["a", "c"], [1, 2]]]):
         assert len(read_table(workbook(tmp_path / "t.xlsx", first, *others), ["a"])) == 1
-    for names in (heading, ["B ", "note", "A"]):
-        with pytest.raises(
-            LabelTableError, match=r"t\.xlsx: sheet 3 has the same columns as the one that is read; expected one"
-        ):
-            read_table(workbook(tmp_path / "t.xlsx", first, [["remark"]], [[], names, [1, 2, 3]]), ["a"])
+    for above in ([], [["of 2019"], ["a remark", "and more"]]):
+        for names in (heading, ["B ", "note", "A"]):
+            with pytest.raises(
+                LabelTableError, match=r"t\.xlsx: sheet 3 has the same columns as the one that is read; expected one"
+            ):
+                read_table(workbook(tmp_path / "t.xlsx", first, [["remark"]], [*above, [], names, [1, 2, 3]]), ["a"])
     file = workbook(tmp_path / "t.xlsx", [*first, [3, 4]], [["label", "patient_id", "laterality"], [1, "P", "L"]])
     with pytest.raises(LabelTableError, match="found none of those expected among 2; sheet 2 has them: make it the first"):
         get_adapter("table").read_labels(tmp_path, file, Labels())
@@ -202,6 +203,18 @@ def test_a_csv_table_that_cannot_be_read(tmp_path: Path, data: bytes, message: s
         read_table(file, ["a", "b"])
     assert message in str(error.value)
     assert str(error.value).startswith(str(file))
+
+
+def test_a_missing_column_lists_those_of_a_line_that_is_a_heading(tmp_path: Path) -> None:
+    """A line with a name of columns is one; any other may be a patient's, and its cells may be names."""
+    file = tmp_path / "t.csv"
+    file.write_text("patient,side,cancer,born 19510203\nP1,L,1,x\n")
+    with pytest.raises(
+        LabelTableError, match=r"column 'outcome' is missing; expected patient, outcome, found patient, side, cancer$"
+    ):
+        read_table(file, ["patient", "outcome"])
+    with pytest.raises(LabelTableError, match=r"found none of those expected among 4$"):
+        read_table(file, ["subject", "outcome"])
 
 
 def test_other_tables_that_cannot_be_read(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from PIL import Image
 from fvpipe.config.formats import RASTER, Format
 from fvpipe.config.pipeline import Pipeline
 from fvpipe.dicom.decoding.decoders import lossy_decoder
+from fvpipe.dicom.decoding.jpeg import decode_jpeg
 from fvpipe.dicom.decoding.pixels import decode_image
 from fvpipe.dicom.decoding.second_reader import library_version, read_values
 from fvpipe.dicom.elements import RejectedFile
@@ -117,6 +118,7 @@ EXACT: dict[str, tuple[bytes, NDArray[Any]]] = {
     "tiff rgb and opaque": (tiff_by_pillow(np.dstack([*[G8] * 3, np.full_like(G8, 255)]), "tiff_lzw"), G8),  # DMID
     "tiff deflate": (tiff_by_pillow(G16, "tiff_adobe_deflate"), G16),
     "tiff packbits": (tiff_by_pillow(G8, "packbits"), G8),
+    "bigtiff big-endian": (bytes(imagecodecs.tiff_encode(G16.copy(), bigtiff=True, byteorder=">")), G16),
     "bigtiff": (tiff_by_pillow(G16, "tiff_lzw", big_tiff=True), G16),
     "tiff tiles, predictor": (bytes(imagecodecs.tiff_encode(TILED, compression="lzw", tile=(64, 64), predictor=True)), TILED),
     "tiff white is zero 8": (tiff(G8, 0), 255 - G8.astype(int)),
@@ -133,6 +135,10 @@ EXACT: dict[str, tuple[bytes, NDArray[Any]]] = {
     "nrrd gzip": (nrrd(G16, encoding="gzip"), G16),
     "nrrd signed big-endian": (nrrd(SIGNED, endian="big"), SIGNED),
     "nrrd of a third axis of one": (nrrd(G16, sizes="30 40 1"), G16),
+    "nrrd skips nothing": (nrrd(G16, ["byte skip: 0", "line skip: 0"]), G16),
+    "nrrd upright in RAS": (nrrd(G16, ["space: RAS", "space directions: (-1,0,0) (0,-1,0) (0,0,1)"], sizes="30 40 1"), G16),
+    "nrrd rgb": (nrrd(rgb(G16), ["kinds: RGB-color domain domain"], sizes="3 30 40"), G16),
+    "nrrd of one channel": (nrrd(G8, ["kinds: vector domain domain", "spacings: NaN 0.1 0.1"], sizes="1 30 40"), G8),
     "nrrd key and comment": (nrrd(G16, ["patient:=data file: x", "# data file: x"]), G16),
 }  # fmt: skip
 
@@ -177,6 +183,8 @@ WRONG: dict[str, tuple[str, bytes]] = {
     "stack of ImageJ": (
         "multi_frame", tiff_by_pillow(G8, "raw", tiffinfo={270: "ImageJ=1.53t\nimages=3\nslices=3\n"})
     ),
+    "nrrd in colour": ("colour", nrrd(np.dstack([G8, G8, ~G8]), ["kinds: vector domain domain"], sizes="3 30 40")),
+    "nrrd of three images": ("multi_frame", nrrd(rgb(G8), ["kinds: domain domain domain"], sizes="3 30 40")),
     "nrrd 3 dimensions": ("multi_frame", nrrd(G8, sizes="30 20 2")),
     "two pgm": ("pixels_mismatch", pgm(G8, 255) * 2),
     "pgm with one byte more before its values": ("pixels_mismatch", pgm(G8 | 1, 255).replace(b"255\n", b"255\n ")),
@@ -203,6 +211,14 @@ WRONG: dict[str, tuple[str, bytes]] = {
     "jpeg without a scan": ("header_unreadable", jpeg(BIG).partition(b"\xff\xda")[0] + b"\xff\xd9"),
     "tiff orientation": ("orientation_invalid", tiff(G16, t274=3)),
     "nrrd turned": ("orientation_invalid", nrrd(G16, ["space directions: (0,0.07) (0.1,0)"])),
+    "nrrd turned in RAS": (
+        "orientation_invalid",
+        nrrd(G16, ["space: right-anterior-superior", "space directions: (1,0,0) (0,1,0) none"], sizes="30 40 1"),
+    ),
+    "nrrd upside down in LAS": (
+        "orientation_invalid",
+        nrrd(G16, ["space: left-anterior-superior", "space directions: (1,0,0) (0,1,0) none"], sizes="30 40 1"),
+    ),
     "nrrd upside down": ("orientation_invalid", nrrd(G16, ["space directions: (0.07,0) (0,-0.1)"])),
     "nrrd upside down by its spacings": ("orientation_invalid", nrrd(G16, ["spacings: 0.07 -0.1"])),
     "nrrd of no number": ("orientation_invalid", nrrd(G16, ["space directions: (nan,0) (0,0.1)"])),
@@ -265,6 +281,23 @@ def test_a_field_that_a_header_lacks_is_named(field: str, tmp_path: Path) -> Non
     assert f"field {field}" in found.detail
 
 
+def test_a_plain_pgm_file_is_named_as_such(tmp_path: Path) -> None:
+    found = read(tmp_path, WRONG["plain pgm"][1])
+    assert isinstance(found, Rejection) and "a plain PGM file (P2), of numbers as text, not a binary one (P5)" in found.detail
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+def test_a_jpeg_cut_anywhere_before_its_end_marker_is_rejected(progressive: bool) -> None:
+    """Also within its last rows, or behind a 0xff; of a progressive one no row is missing, but sharpness."""
+    drawn = (factory.breast(5, shape=(120, 90)).pixels >> 4).astype(np.uint8)
+    whole = jpeg(drawn, progressive=progressive)
+    assert np.array_equal(decode_jpeg(whole, 8), imagecodecs.jpeg8_decode(whole))
+    start = whole.rindex(b"\xff\xda") + 40
+    for cut in (*range(start, len(whole) - 12, 9), *(at + 1 for at in range(start, len(whole) - 12) if whole[at] == 0xFF)):
+        with pytest.raises(RejectedFile, match="cut or damaged"):
+            decode_jpeg(whole[:cut] + b"\xff\xd9", 8)
+
+
 def test_the_first_bytes_count_and_not_the_suffix(tmp_path: Path) -> None:
     (tmp_path / "film.png").write_bytes(jpeg(BIG))
     header = read_header(tmp_path, "film.png", POLICY, STATED)
@@ -301,6 +334,10 @@ def test_polarity_is_that_of_the_file_or_else_as_declared(tmp_path: Path) -> Non
         (nrrd(G16, [*MM, 'space units: "cm" "cm"']), None),
         (nrrd(G16, [*MM, 'space units: "mm" "mm"']), (0.1, 0.07)),
         (nrrd(G16, ["spacings: 0.07 0.1", 'units: "mm" "mm"']), (0.1, 0.07)),
+        (
+            nrrd(rgb(G16), ["kinds: list domain domain", "spacings: NaN 0.07 0.1", 'units: "" "mm" "mm"'], sizes="3 30 40"),
+            (0.1, 0.07),
+        ),
         (nrrd(G16, ["spacings: nan 0.1", 'units: "mm" "mm"']), None),
     ],
 )

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 import yaml
 
 from fvpipe.datasets import Adapter, HeaderPolicy, LabelTable
+from fvpipe.datasets.registry import get_adapter
 from fvpipe.errors import ParameterError
 from fvpipe.project.project import Project
+from fvpipe.project.sharing import keep_cache_out_of_git
 
 ROOT = Path(__file__).parents[1]
 
@@ -118,6 +121,11 @@ def test_a_dag_that_dvc_could_not_read_is_its_matter(text: str, tmp_path: Path) 
         ("cache/shards.dvc", "outs: [{path: shards}]", "cache/shards"),
         ("store/raw.dvc", "{wdir: .., outs: [{path: store/raw}]}", "store/raw"),
         ("tables/own.csv.dvc", "outs: [{path: own.csv}]", "tables/own.csv"),
+        ("data/own/images.dvc", "outs: [{path: images}]", "data/own"),
+        ("cache/shards/cropped/own.dvc", "outs: [{path: own}]", "cache/shards"),
+        ("cache/models/cropped/s/cnn-seed0/predictions.csv.dvc", "outs: [{path: predictions.csv}]", "cache/models"),
+        ("store/x.dvc", "{wdir: .., outs: [{path: cache/shards}]}", "cache/shards"),
+        ("steps/dvc.yaml", "stages: {a: {outs: [../cache/shards/x]}}", "cache/shards"),
         ("data/own.dvc", "outs: [{path: own, push: false}]", ""),
         ("data/own.dvc", "{deps: [{path: x, repo: {url: y}}], outs: [{path: own}]}", ""),  # `dvc import`: DVC pushes it nowhere
         ("data/other.dvc", "outs: [{path: other}]", ""),
@@ -125,7 +133,7 @@ def test_a_dag_that_dvc_could_not_read_is_its_matter(text: str, tmp_path: Path) 
     ],
 )
 def test_what_was_added_is_pushed_too(file: str, text: str, place: str, tmp_path: Path) -> None:
-    (tmp_path / file).parent.mkdir(exist_ok=True)
+    (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / file).write_text(text)
     more = {"store/raw": ", dicom: store/raw", "tables/own.csv": ", label_file: tables/own.csv"}.get(place, "")
     datasets = f"  own: {{adapter: vindr{more}}}"
@@ -135,6 +143,57 @@ def test_what_was_added_is_pushed_too(file: str, text: str, place: str, tmp_path
     with pytest.raises(ParameterError, match=rf"{file}: `dvc push` takes {place} along"):
         project(tmp_path, datasets, "stages: {}")
     assert project(tmp_path, datasets, "stages: {}", "accept_license: [own]\n")
+
+
+@pytest.mark.parametrize(
+    ("file", "text"), [("dvc.yaml", "stages: {a: {outs: [sub/cache/shards/x]}}"), ("sub.dvc", "outs: [{path: sub}]")]
+)
+def test_a_project_within_a_dvc_repository(file: str, text: str, tmp_path: Path) -> None:
+    """`dvc push` takes all that the repository knows, in whichever of its folders it is called."""
+    (tmp_path / "sub").mkdir()
+    (tmp_path / file).write_text(text)
+    assert project(tmp_path / "sub", "  own: {adapter: embed}", "stages: {}")
+    (tmp_path / ".dvc").mkdir()
+    with pytest.raises(ParameterError, match=f"{file}: `dvc push` takes cache/shards along"):
+        project(tmp_path / "sub", "  own: {adapter: embed}", "stages: {}")
+
+
+@pytest.mark.parametrize(
+    ("file", "said", "stopped"),
+    [
+        ("cache/shards/p/gone/index.json", {"dataset": "gone", "license": "EMBED's", "made": False}, True),
+        ("cache/models/p/s/cnn-seed0/record.json", {"licenses": {"own": "x", "gone": "EMBED's"}, "made": False}, True),
+        ("cache/models/p/s/cnn-seed0/record.json", {"licenses": {"x (initial weights)": "EMBED's"}, "made": True}, True),
+        ("cache/models/p/s/cnn-seed0/record.json", {"licenses": {"own (initial weights)": "x"}, "made": True}, False),
+        ("cache/shards/p/gone/index.json", {"dataset": "gone", "license": get_adapter("cmmd").license, "made": False}, False),
+        ("cache/shards/p/gone/index.json", {"dataset": "gone", "license": "EMBED's", "made": True}, False),
+        ("cache/shards/p/gone/index.json", ["no receipt"], False),
+    ],
+)
+def test_what_is_left_of_a_data_set_that_went(file: str, said: object, stopped: bool, tmp_path: Path) -> None:
+    """``cache/models`` persists: models of a data set that params.yaml names no more were pushed."""
+    (tmp_path / file).parent.mkdir(parents=True)
+    (tmp_path / file).write_text(json.dumps(said))
+    everything = "stages: {a: {outs: [cache]}}"
+    for nothing in ("outs: [cache: {push: false}]", "outs: ['cache/shards/p/${item}']"):
+        assert project(tmp_path, "  own: {adapter: cmmd}", f"stages: {{a: {{{nothing}}}}}")
+    if not stopped:
+        assert project(tmp_path, "  own: {adapter: cmmd}", everything)
+        return
+    with pytest.raises(ParameterError, match=rf"takes {Path(file).parent} along, which holds data set .*\(EMBED's\)"):
+        project(tmp_path, "  own: {adapter: cmmd}", everything)
+
+
+def test_git_takes_nothing_of_the_cache(tmp_path: Path) -> None:
+    """In a project of one's own: `git add -A` took the shards of EMBED."""
+    keep_cache_out_of_git(tmp_path)
+    file = tmp_path / "cache" / ".gitignore"
+    assert "*" in file.read_text().splitlines()
+    file.write_text("!/reports/\n")  # the user's own
+    keep_cache_out_of_git(tmp_path)
+    assert file.read_text() == "!/reports/\n"
+    (tmp_path / "file").touch()
+    keep_cache_out_of_git(tmp_path / "file")  # nothing can be written there
 
 
 def test_an_adapter_that_does_not_say_so_lets_no_shards_be_shared() -> None:

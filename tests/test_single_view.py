@@ -8,6 +8,7 @@ import shutil
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,7 @@ from fvpipe.project.project import Project
 from fvpipe.reasons import Flag
 from fvpipe.testing import index_folder, write_image, write_table
 from fvpipe.torch import ShardDataset
+from fvpipe.training.predict import BreastPrediction
 from fvpipe.types import Breast, Finding, Laterality
 from tests.conftest import build, run
 from tests.support import factory
@@ -354,6 +356,16 @@ def test_a_model_of_one_view_on_a_split_of_pairs(tmp_path: Path) -> None:
     assert f"its pipelines were trained on different breasts (cropped {len(one.part('train')) - 1}, cc " in text
     assert "tested on different breasts" not in text
     assert "different breasts" not in evaluate([renamed("cropped"), renamed("cc")], settings).to_text()
+
+
+def test_images_of_breasts_with_one_view_have_files_of_their_own() -> None:
+    """Grad-CAM of every breast without a CC was ``.png``: each one replaced the one before."""
+
+    def name(*digests: str) -> str:
+        sample: Any = SimpleNamespace(source_digests=digests)
+        return BreastPrediction("", None, sample, None, 0.5).file_digest  # type: ignore[arg-type]
+
+    assert [name("aa", "bb"), name("", "cc"), name("dd", "")] == ["aa", "cc", "dd"]
 
 
 # --- hostile folders --------------------------------------------------------------------------------------------------

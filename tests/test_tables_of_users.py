@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,8 @@ import openpyxl
 import pytest
 
 from fvpipe.config.project import Labels
-from fvpipe.datasets.adapter import ImageFacts, LabelTable
-from fvpipe.datasets.declared.listed_images import path_key
+from fvpipe.datasets.adapter import ImageFacts, LabelTable, ListedImage
+from fvpipe.datasets.declared.listed_images import nearly_listed, path_key
 from fvpipe.datasets.registry import get_adapter
 from fvpipe.errors import InputError, LabelTableError, ParameterError
 from fvpipe.indexing.index import Index
@@ -97,6 +98,24 @@ def test_a_row_of_the_very_path_counts_alone(folder: Path, tmp_path: Path) -> No
     found = read(folder, tmp_path / "t.csv", cancers(str, f"other/{PATHS[0]},0"), path="file")
     assert labels(found) == CANCERS
     assert reasons(found) == {"label table": "label_without_image"}
+
+
+@pytest.mark.parametrize(
+    ("spelled", "without"),
+    [("p1/l_cc.dcm", "P1/L_CC.dcm"), ("/disk/P01/L_MLO.png", "P1/L_MLO.dcm"), ("A/P2/R _cc", "")],
+    ids=["case", "zeros", "not so"],
+)
+def test_a_path_in_another_spelling_is_no_missing_row(spelled: str, without: str, folder: Path, tmp_path: Path) -> None:
+    """The breast of a cancer was benign for want of a row, or by that of its other view."""
+    rows = [f"{path},0" for path in PATHS if path.startswith("P1") and path != without]
+    for normal, listed in ((True, [row for row in rows if "P1/L" not in row]), (False, rows)):
+        (tmp_path / "t.csv").write_text("\n".join(["file,label", *listed, f"{spelled},1"]) + "\n")
+        rules = Labels(columns={"path": "file"}, unlabelled="normal" if normal else "unlabelled")
+        found = index_folder(folder, "table", label_file=str(tmp_path / "t.csv"), labels=rules)
+        assert (("P1", "L") in labels(found)) == (not without)
+        assert {labels(found)[breast] for breast in CANCERS if breast[0] == "P2"} == {0 if normal else -1}
+    paths = ["a/x1.dcm", "b/x2.dcm", "b/x2.png"]
+    assert nearly_listed(None, paths, paths, ["c/X1", "c/x2", "c/x3"]) == {"a/x1.dcm": ["c/X1"]}
 
 
 def test_names_alone_find_no_other_patients_files(folder: Path, tmp_path: Path) -> None:
@@ -193,6 +212,29 @@ def test_paths_that_differ_within_the_pattern_in_what_it_does_not_read(paths: st
     for names in (paths.split(","), paths.split(",")[::-1]):
         stated = state_images(names, LabelTable(), Labels())
         assert {name for name, said in stated.items() if not any(image.rejected for _, image in said)} == {*left.split(",")}
+
+
+@pytest.mark.parametrize(
+    ("paths", "left"),
+    [
+        ("1.png 1-mask.png", "1.png"),
+        ("mask/1.png original/1.png", ""),
+        ("a/1.png clahe/1.png a/2.png", "a/1.png a/2.png"),  # views of one exam may be many: numbers tell them apart
+        ("1.png 1-mask.dcm mask.dcm", "1.png 1-mask.dcm mask.dcm"),  # headers tell
+    ],
+)
+def test_rows_that_list_masks_as_mammograms(paths: str, left: str, tmp_path: Path) -> None:
+    """A mask was the mammogram, since its name came first."""
+    row = ListedImage("table.csv, line 2", patient="1", laterality=Laterality.LEFT, view="CC")
+    table = LabelTable(listed={path_key(path): replace(row, place=path) for path in paths.split()})
+    own = "name: own\nlicense: ours\nidentity: {patient: [table], laterality: [table], view: [table]}\ntables:\n"
+    own += "  - {file: table.csv, path: file, columns: {patient: pid, laterality: side, view: view}}\n"
+    (tmp_path / "own.yaml").write_text(own)
+    state_images = get_adapter(str(tmp_path / "own.yaml")).state_images
+    assert state_images is not None
+    for names in (paths.split(), paths.split()[::-1]):
+        stated = state_images(names, table, Labels())
+        assert {name for name, said in stated.items() if not any(image.rejected for _, image in said)} == {*left.split()}
 
 
 def test_a_word_of_a_path_that_is_no_side_is_named(folder: Path, tmp_path: Path) -> None:
@@ -352,6 +394,28 @@ def test_a_point_that_may_set_off_thousands_is_named(cells: tuple[str, ...], is_
     else:
         with pytest.raises(LabelTableError, match=f"line {cells.index('1.096') + 2}: d has a point before three digits"):
             read_labels(tmp_path, None, Labels())
+
+
+def test_a_code_of_a_missing_number_may_be_declared(tmp_path: Path) -> None:
+    """Declared beside nothing else, it made every other number an undeclared word; undeclared, it is a number of months."""
+    age, date = "age: {column: a, values: {'99': ''}}", "study_date: {column: d, values: {'1900-01-01': ''}}"
+    columns = f"patient: pid, laterality: side, {age}, {date}, months: {{column: m, values: {{'-9': '', none: '0'}}}}"
+    own = "name: own\nlicense: ours\ntargets: {months: {meaning: to cancer, unit: months}}\n"
+    (tmp_path / "own.yaml").write_text(f"{own}tables: [{{file: t.csv, label: [{{then: benign}}], columns: {{{columns}}}}}]\n")
+
+    def read(*rows: str) -> list[tuple[str, str, str]]:
+        (tmp_path / "t.csv").write_text("\n".join(["pid;side;a;d;m", *rows]))
+        table = get_adapter(str(tmp_path / "own.yaml")).read_labels(tmp_path, None, Labels())
+        found = [(Exam(), facts) for facts in table.rows.values()] + [(exam, each) for (*_, exam), each in table.exams.items()]
+        return [(exam.date, facts.age, dict(facts.targets).get("months", "")) for exam, facts in found]
+
+    assert read("P;L;99;1900-01-01;-9", "P;R;98;2018-03-01;13,5", "Q;L;54;2018-03-01;None") == [
+        ("", "", ""),
+        ("20180301", "90+", "13.5"),
+        ("20180301", "054Y", "0"),
+    ]
+    with pytest.raises(LabelTableError, match="line 2: m is 'x'; expected a number, such as"):
+        read("P;L;99;1900-01-01;x")
 
 
 @pytest.mark.parametrize("cell", ["NA", "nan", "N/A"])
@@ -830,6 +894,17 @@ def test_rows_by_uid_without_a_patient_label_the_breasts_that_are_shown(folder: 
     same = BY_UID.replace("combine: worst", "combine: same")
     found = by_uid(folder, tmp_path, same, {"P1/L_CC.dcm": {"path": "carcinoma"}})
     assert list(reasons(found).values()) == ["label_ambiguous"]  # the other image of the breast is benign
+
+
+def test_an_own_table_by_uid_needs_no_patient(folder: Path, tmp_path: Path) -> None:
+    rows = [f"2.25.{n},{CANCERS[patient, side]}" for n, (patient, side, _) in enumerate(PLACES, 1)]
+    table = "\n".join(["uid,cancer", *rows])
+    assert labels(read(folder, tmp_path / "t.csv", table, instance="uid", label="cancer")) == CANCERS
+    for fact, column in {"patient": "pid", "laterality": "side", "instance": "id"}.items():
+        with pytest.raises(LabelTableError, match=f"column '{column}' is missing"):
+            read(folder, tmp_path / "t.csv", table, **{"instance": "uid", "label": "cancer", fact: column})
+    with pytest.raises(LabelTableError, match=r"column 'patient_id' is missing.* is it 'PatientID'"):
+        read(folder, tmp_path / "t.csv", table.replace("cancer", "cancer,PatientID"), instance="uid", label="cancer")
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
 import fvpipe
@@ -35,7 +36,7 @@ from fvpipe.errors import (
 )
 from fvpipe.evaluation.code_digest import PACKAGES, training_modules
 from fvpipe.evaluation.splits.assign import Assignment, Part
-from fvpipe.evaluation.training_record import PREDICTIONS, RECORD, WEIGHTS, check_digests
+from fvpipe.evaluation.training_record import PREDICTIONS, RECORD, WEIGHTS, Run, check_digests
 from fvpipe.project.project import Project
 from fvpipe.training import data
 from fvpipe.training import train as training
@@ -43,6 +44,7 @@ from fvpipe.training.augmentation import augment
 from fvpipe.training.batches import DeviceLoader
 from fvpipe.training.data import load_cohort
 from fvpipe.training.device import ExecutionDevice, find_device, own_share
+from fvpipe.training.licenses import restricting_licenses
 from fvpipe.training.network.model import build_model
 from fvpipe.training.network.zoom import ZoomFront
 from fvpipe.training.predict import load_model
@@ -50,6 +52,7 @@ from fvpipe.training.recipe import class_weight_of, learning_rate, sample_order
 from fvpipe.versions import PREPROCESSING_VERSION
 from tests.conftest import run
 from tests.support.cohort import Patient, at, kill_and_resume, make_project, patients, train, write_checkpoint
+from tests.support.trained import made
 
 SPLITS = {
     "all": {"setting": "unseen", "datasets": ["a"], "test_share": 0.3, "validation_share": 0.3},
@@ -360,12 +363,18 @@ def test_code_of_a_training_is_all_that_it_uses() -> None:
 
 
 def test_another_weight_file_of_the_same_name_is_another_training(project: Path) -> None:
-    file = project / "start.pt"
+    """And a model that began as one of EMBED has EMBED's license in its record, also where its own data are simulated."""
+    file = project / "start.safetensors"
+    first = made(Run("cropped", "s", "cnn", 0), [], made=False, adapters={"a": "embed"}, licenses={"a": "EMBED's"}).record
     cnn = PLAIN.model_copy(update={"cnn": Cnn(batch_norm=True, pooling="global")})
     found = []
     for seed in (0, 1):
-        torch.save(build_model("cnn", cnn, (1, 64, 128), seed)[0].net.state_dict(), file)
-        record = train(project, "all", epochs=1, weights=str(file)).record
+        state = build_model("cnn", cnn, (1, 64, 128), seed)[0].net.state_dict()
+        save_file(state, file, {"fvpipe": first.to_json()})
+        said: list[str] = []
+        record = train(project, "all", epochs=1, weights=str(file), say=said.append).record
+        assert "its initial weights were trained on a, too, by another split" in said[0]
+        assert record.simulated and restricting_licenses(record, None) == {"a (initial weights)": "EMBED's"}
         found.append((record.configuration, record.weights, weights_of(project)))
     assert all(first != second for first, second in zip(*found, strict=True))
 

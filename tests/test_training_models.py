@@ -9,16 +9,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
 from fvpipe.config.training import Cnn, Recipe
+from fvpipe.datasets.registry import get_adapter
 from fvpipe.errors import (
     CheckpointError,
     DependencyError,
     ParameterError,
 )
+from fvpipe.evaluation.training_record import Run
+from fvpipe.training.licenses import initial_licenses, initial_record, license_text, restricting_licenses, seen_before
 from fvpipe.training.network.model import GlobalMaxPool, build_model, freeze_all_but_head
 from fvpipe.training.recipe import learning_rate, loss_sum
+from tests.support.trained import made
+
+EMBED = get_adapter("embed").license
 
 # --- equations --------------------------------------------------------------------------------------------------------
 
@@ -146,3 +153,72 @@ def test_torch_and_torchvision_that_do_not_match(monkeypatch: pytest.MonkeyPatch
         DependencyError, match=r"install a pair that belongs together: pip install 'torch~=2\.\d+\.\d+' 'torchvision==\d"
     ):
         build_model("resnet18", PLAIN, (1, 64, 64), 0)
+
+
+# --- licenses ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("adapter", "license", "is_restricted"),
+    [
+        ("cmmd", "CC BY 4.0", False),
+        ("embed", "ours", True),
+        ("cmmd", EMBED, True),  # shards that were built before params.yaml named another adapter
+        ("clinic.yaml", "ours", True),  # forbids it
+        ("free.yaml", "ours", False),
+        ("other.yaml", "ours", True),  # not at hand
+        ("no-such-package", "ours", True),
+    ],
+)
+def test_a_model_has_the_licenses_of_its_data_and_of_its_initial_weights(
+    adapter: str, license: str, is_restricted: bool, tmp_path: Path
+) -> None:
+    (tmp_path / "free.yaml").write_text("name: free\nlicense: ours\n")
+    (tmp_path / "clinic.yaml").write_text("name: clinic\nlicense: ours\nrelease_models: false\n")
+    place = Run("cropped", "s", "cnn", 0)
+    record = made(place, [], made=False, adapters={"a": adapter}, licenses={"a": license}).record
+    assert restricting_licenses(record, tmp_path) == ({"a": license} if is_restricted else {})
+    simulated = record.model_copy(update={"simulated": True})  # which params.yaml may say by now of shards of EMBED
+    assert bool(restricting_licenses(simulated, tmp_path)) == (license == EMBED)
+    if adapter.endswith(".yaml"):
+        assert restricting_licenses(record, None)
+    file = tmp_path / "start.safetensors"
+    for _ in range(2):  # of weights that began as others, too
+        save_file({"x": torch.ones(1)}, file, {"fvpipe": record.to_json()})
+        assert initial_licenses(initial_record(str(file))) == {"a (initial weights)": (adapter, license)}
+        changes = {
+            "simulated": True,
+            "adapters": {"a (initial weights)": adapter},
+            "licenses": {"a (initial weights)": license},
+        }
+        record = record.model_copy(update=changes)
+
+
+def test_licenses_lie_beside_a_model() -> None:
+    """Of RSNA, whose license forbids commerce alone, too."""
+    place, licenses = Run("cropped", "s", "cnn", 0), {"r": "non-commercial", "e": "not to be released"}
+    record = made(place, [], made=False, adapters={"r": "rsna", "e": "embed"}, licenses=licenses).record
+    restricting = restricting_licenses(record, None)
+    assert license_text(record, restricting) == "Not to be released.\ne: not to be released\nr: non-commercial\n"
+    record = record.model_copy(update={"adapters": {"r": "rsna"}, "licenses": {"r": "non-commercial"}})
+    assert license_text(record, restricting_licenses(record, None)) == "Trained on:\nr: non-commercial\n"
+    assert license_text(record.model_copy(update={"simulated": True}), {}) == ""
+
+
+def test_weights_that_say_nothing_of_data(tmp_path: Path) -> None:
+    simulated = made(Run("cropped", "s", "cnn", 0), []).record
+    for metadata in ({}, {"fvpipe": simulated.to_json()}):
+        save_file({"x": torch.ones(1)}, tmp_path / "w.safetensors", metadata)
+        assert initial_licenses(initial_record(str(tmp_path / "w.safetensors"))) == {}
+    assert initial_record("imagenet") is initial_record("weights/x.pt") is None
+    assert initial_licenses(None) == {} and seen_before(None, "", ["a"]) == []
+    with pytest.raises(CheckpointError, match=r"none\.safetensors: cannot be read as weights"):
+        initial_record(str(tmp_path / "none.safetensors"))
+
+
+def test_initial_weights_of_another_split_may_have_seen_the_test_part() -> None:
+    record = made(Run("cropped", "s", "cnn", 0), []).record
+    assert seen_before(record, record.split_digest, ["a", "b"]) == []  # it learnt from the same breasts
+    assert seen_before(record, "another", ["a", "b"]) == ["a"]
+    older = record.model_copy(update={"adapters": {"b": "vindr", "a (initial weights)": "cmmd"}})
+    assert seen_before(older, record.split_digest, ["a", "b"]) == ["a"]  # of weights before those

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fvpipe
-from fvpipe.cli.output import print_build
+from fvpipe.cli.output import _DOUBTS, print_build
 from fvpipe.imaging.decoded_image import DecodedImage
 from fvpipe.imaging.normalize import is_constant
 from fvpipe.imaging.pixel_digest import pixel_digest, unturned
@@ -224,11 +224,17 @@ def test_constant_is_one_value_of_all_that_is_not_padding(data: st.DataObject) -
     assert is_constant(image) == (len(np.unique(real)) <= 1)
 
 
-def test_a_breast_on_the_opposite_edge_is_counted_by_the_build(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_doubtful_samples_are_counted_by_the_build(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """As in CMMD, where the sides of two MLOs are exchanged: each pair shows two breasts, and nothing else would say so."""
     (tmp_path / "rejected.csv").write_text("what,reason,detail\n")
     built = BuildSummary("own", "cropped", 2, {"malignant": 2}, {}, {}, 1, 1, 2, 0, 0.1, {}, str(tmp_path))
     print_build(built)
     assert "flagged" not in capsys.readouterr().out
-    print_build(replace(built, flags={"chest_wall_conflict": 2, "sizes_differ": 1}))
-    assert "\n  flagged: 2 chest_wall_conflict: a view's breast lies on the opposite edge" in capsys.readouterr().out
+    print_build(replace(built, flags={"chest_wall_conflict": 2, "sizes_differ": 1, "cc_crop_fallback": 1}))
+    said = capsys.readouterr().out
+    assert "\n  flagged: 2 chest_wall_conflict: a view's breast lies on the opposite edge" in said
+    assert "\n  flagged: 1 cc_crop_fallback: no outline of the CC was found" in said and "sizes_differ" not in said
+
+
+def test_what_is_said_of_a_build_are_flags() -> None:
+    assert set(_DOUBTS) <= {flag.name.lower() for flag in Flag if flag.name}

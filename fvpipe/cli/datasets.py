@@ -6,13 +6,20 @@ import json
 import sys
 import textwrap
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from fvpipe.cli.options import FOLDER, json_option
-from fvpipe.cli.output import echo
+from fvpipe.cli.output import echo, say
 from fvpipe.errors import ParameterError
+
+if TYPE_CHECKING:
+    from fvpipe.datasets.adapter import Adapter
+    from fvpipe.datasets.declared.declaration import Declaration
+
+_ALLOWED = {"publishable": "", "redistribute_shards": "share shards", "release_models": "release models"}
+"""Fields of a license, and how `datasets` names what they do not allow."""
 
 
 @click.command()
@@ -46,9 +53,15 @@ def datasets(as_json: bool) -> None:
               54,706 images; real files were never read by this project
     """
     from fvpipe.config.formats import DICOM
-    from fvpipe.datasets.registry import declarations
+    from fvpipe.datasets.adapter import Adapter
+    from fvpipe.datasets.registry import declarations, installed_adapters
 
-    known = declarations()
+    installed = installed_adapters()
+    known = [each for each in declarations() if each.name not in installed]  # a package's is taken for one of its name
+    usable = {name: (package, found) for name, (package, found) in installed.items() if isinstance(found, Adapter)}
+    for package, other in installed.values():
+        if isinstance(other, ParameterError):
+            say(f"warning: of the package {package}: {other}")
     if as_json:
         keys = (
             "name",
@@ -58,12 +71,14 @@ def datasets(as_json: bool) -> None:
             "source",
             "license",
             "seen",
-            "publishable",
-            "redistribute_shards",
-            "release_models",
+            *_ALLOWED,
         )
         patterns = {each.name: [pattern for table in each.tables for pattern in table.file] for each in known}
         rows = [{**{key: getattr(each, key) for key in keys}, "tables": patterns[each.name]} for each in known]
+        rows += [
+            {"name": name, "package": package, **{key: getattr(adapter, key) for key in ("license", *_ALLOWED)}}
+            for name, (package, adapter) in usable.items()
+        ]
         echo(json.dumps(rows, indent=1))
         return
     for each in known:
@@ -71,20 +86,22 @@ def datasets(as_json: bool) -> None:
         count = f"{each.images:,} {kind}images; " if each.images else ""
         seen = f"read for real: {each.seen}" if each.seen else "real files were never read by this project"
         tables = ", ".join(pattern for table in each.tables for pattern in table.file[:1])
-        forbidden = [
-            what
-            for what, allowed in (("share shards", each.redistribute_shards), ("release models", each.release_models))
-            if not allowed
-        ]
-        for first, text in (
-            (each.name, each.title),
-            ("", count + seen),
-            ("", f"from: {each.source}" if each.source else ""),
-            ("", f"tables: {tables}" if tables else ""),
-            ("", f"license: {each.license}" + (f". Do not {' or '.join(forbidden)}" if forbidden and each.source else "")),
-        ):
-            for number, line in enumerate(textwrap.wrap(text, 88)):
-                echo(f"{first if not number else '':<10}{line}")
+        source, allowed = f"from: {each.source}" if each.source else "", _license(each) if each.source else each.license
+        _show(each.name, each.title, count + seen, source, f"tables: {tables}" if tables else "", f"license: {allowed}")
+    for name, (package, adapter) in usable.items():
+        title = adapter.declaration.title if adapter.declaration else ""
+        _show(name, *([title] if title else []), f"of the package {package}", f"license: {_license(adapter)}")
+
+
+def _license(found: Declaration | Adapter) -> str:
+    forbidden = [what for key, what in _ALLOWED.items() if what and not getattr(found, key)]
+    return found.license + (f". Do not {' or '.join(forbidden)}" if forbidden else "")
+
+
+def _show(name: str, *texts: str) -> None:
+    for line in [line for text in texts for line in textwrap.wrap(text, 88)]:
+        echo(f"{name:<10}{line}" if len(name) < 10 else f"{name} {line}")
+        name = ""
 
 
 @click.command()

@@ -27,12 +27,14 @@ from fvpipe.cli.output import echo, explanation_text, print_build, print_index, 
 @dataset_option
 @click.option("--explain", type=FILE, default=None, help="Write nothing; tell where each fact of one file comes from.")
 @click.option("--export", type=click.Choice(["mammoclean"]), default=None, help="Also write a table in that project's columns.")
+@click.option("--accept-license", is_flag=True, help="Export also rows whose license forbids to publish them.")
 @reading_options
 @worker_options
 def index(
     datasets: tuple[str, ...],
     explain: Path | None,
     export: str | None,
+    accept_license: bool,
     id_key: Path | None,
     reread: bool,
     as_json: bool,
@@ -43,7 +45,9 @@ def index(
     Writes images.csv, breasts.csv and rejected.csv to manifests/<dataset>/.
     With --explain FILE it tells of one file below a data set's folder which
     facts come from its header, its path or a row of the label table. With
-    --export mammoclean it also writes cache/exports/mammoclean/<dataset>.csv.
+    --export mammoclean it also writes cache/exports/mammoclean/<dataset>.csv;
+    rows of data whose license forbids to publish them, for your own use, with
+    --accept-license, and the license beside them.
 
     \b
     $ fvpipe index --dataset cbis
@@ -60,7 +64,9 @@ def index(
         echo(json.dumps(found, indent=1) if as_json else explanation_text(found))
         return
     with make_workers(workers) as pool:
-        for result in stages.run_index(Project(), datasets, pool, id_key, export, reread=reread, say=say):
+        for result in stages.run_index(
+            Project(), datasets, pool, id_key, export, reread=reread, accept_license=accept_license, say=say
+        ):
             results.append(asdict(result))
             if not as_json:
                 print_index(result)

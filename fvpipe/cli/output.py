@@ -45,6 +45,15 @@ def print_index(result: IndexSummary) -> None:
     _print_rejected_in(result.out)
 
 
+# Flags of samples that may show something else than they should, with what the cause may be.
+_DOUBTS = {
+    "chest_wall_conflict": "a view's breast lies on the opposite edge to that of its side, which may be wrong",
+    "cc_crop_fallback": "no outline of the CC was found, so that its whole image counts as breast; air may be white",
+    "mlo_crop_fallback": "no outline of the MLO was found, so that its whole image counts as breast; air may be white",
+    "bits_differ": "the two views' values may not be comparable, of which one may then be all dark",
+}
+
+
 def print_build(result: BuildSummary) -> None:
     """One line for a shard folder that was built, and its rejections."""
     labels = ", ".join(f"{count} {name}" for name, count in result.labels.items())
@@ -54,9 +63,9 @@ def print_build(result: BuildSummary) -> None:
         f"{result.pipeline}/{result.dataset}: {result.samples} breasts ({labels}) {where}, "
         f"{rejected_words(result.rejections)}; {made} -> {result.out}"
     )
-    if conflicts := result.flags.get("chest_wall_conflict"):  # both breasts may have one view of the other
-        why = "a view's breast lies on the opposite edge to that of its side, which may be wrong"
-        echo(f"  flagged: {conflicts} chest_wall_conflict: {why}; `fvpipe audit` shows them")
+    for flag, why in _DOUBTS.items():
+        if count := result.flags.get(flag):
+            echo(f"  flagged: {count} {flag}: {why}; `fvpipe audit` shows them")
     _print_rejected_in(result.out)
 
 

@@ -111,21 +111,20 @@ def predict(
     P_00820_L: 0.436 by cropped/unseen/cnn-seed0 (simulated data):
     benign at the threshold of validation, 0.482
     """
-    from fvpipe.evaluation.training_record import NOT_A_DEVICE, read_trained
+    from fvpipe.evaluation.training_record import NOT_A_DEVICE, parts_of, read_trained
     from fvpipe.training.device import find_device
     from fvpipe.training.predict import load_model
     from fvpipe.training.predict import predict as run_model
 
     model, record = load_model(folder, find_device(device).device)
-    places = (Path(), *folder.absolute().parents)  # the project here, else that of the model
-    project = next((place for place in places if (place / "params.yaml").is_file()), Path())
+    project = Path() if Path("params.yaml").is_file() else _project_of(folder) or Path()
     predictions, rejections = run_model(files, model, record, adapter, id_key, pipeline, project)
-    parts = {each.key: each.part for each in read_trained(folder).predictions}
+    known = read_trained(folder).predictions
     results: list[dict[str, Any]] = []
     for prediction in predictions:
-        part = parts.get((prediction.dataset, prediction.breast.key.breast_id))
+        part, of_patient = parts_of(prediction.dataset, prediction.breast.key, known)
         heat = _draw_heat(model, prediction, gradcam) if gradcam is not None else {}
-        results.append(_as_result(prediction, part, record.threshold) | heat)
+        results.append(_as_result(prediction, part, record.threshold) | {"patient_parts": of_patient} | heat)
     if as_json:
         rejected = [{"what": r.what, "reason": r.reason.value, "detail": r.detail} for r in rejections]
         found = {
@@ -144,6 +143,11 @@ def predict(
         say(f"  rejected: {rejection.what}: {rejection.reason.value}: {rejection.detail}")
     if not predictions:
         raise InputError("no breast with the views that the model needs among the files; nothing was predicted")
+
+
+def _project_of(folder: Path) -> Path | None:
+    """The project that holds the folder of a model, where one does."""
+    return next((place for place in folder.absolute().parents if (place / "params.yaml").is_file()), None)
 
 
 def _as_result(prediction: BreastPrediction, part: str | None, threshold: float) -> dict[str, Any]:
@@ -165,7 +169,7 @@ def _draw_heat(model: Classifier, prediction: BreastPrediction, folder: Path) ->
     from fvpipe.training.gradcam import draw, heat_map, peaks
 
     heat = heat_map(model, prediction.image)
-    image = folder / f"{prediction.sample.source_digests[0][:16]}.png"  # an identifier is not a safe file name
+    image = folder / f"{prediction.file_digest[:16]}.png"  # an identifier is not a safe file name
     draw(prediction, heat, image)
     tops = peaks(prediction, heat)
     return {
@@ -183,6 +187,8 @@ def _show_result(result: Mapping[str, Any], record: Record) -> None:
     echo(f"{result['breast']}: {result['probability']:.{digits}f} by {record.title}: {decision}")
     if result["part"] in ("train", "validation"):
         echo(f"  this breast is in the model's own {result['part']} part: the number says nothing of new ones")
+    elif learnt := [part for part in result["patient_parts"] if part != "test"]:
+        echo(f"  other breasts or exams of this patient are in the model's own {' and '.join(learnt)} part")
     for peak in result.get("peaks", ()):
         echo(f"  {peak['view']}: {peak['share']:.1%} of the heat, most at row {peak['row']}, column {peak['column']}")
     if "gradcam" in result:
@@ -200,7 +206,7 @@ def export(folder: Path, out: Path, accept_license: bool, as_json: bool) -> None
 
     The file is kept only where onnxruntime and PyTorch agree to 1e-5. A model
     of data whose license forbids to release models is exported for your own
-    use, with --accept-license, and the license is written beside it.
+    use, with --accept-license. The licenses of real data are written beside it.
 
     \b
     $ fvpipe export --model cache/models/cropped/unseen/cnn-seed0 --out model.onnx
@@ -211,18 +217,17 @@ def export(folder: Path, out: Path, accept_license: bool, as_json: bool) -> None
 
     from fvpipe.io.atomic import write_atomic
     from fvpipe.training.export import export as write
-    from fvpipe.training.export import restricting_licenses
+    from fvpipe.training.licenses import license_text, restricting_licenses
     from fvpipe.training.predict import load_model
 
     model, record = load_model(folder, torch.device("cpu"))
-    restricting = restricting_licenses(record)
+    restricting = restricting_licenses(record, _project_of(folder))
     if restricting and not accept_license:
         shown = "; ".join(f"{name}: {text}" for name, text in restricting.items())
         raise InputError(f"{record.run}: not exported, {shown}. For your own use, call it again with --accept-license")
     difference = write(model, record, out)
-    if restricting:
-        text = "".join(f"{name}: {license}\n" for name, license in (restricting | record.licenses).items())
-        write_atomic(out.with_name(f"{out.name}.license.txt"), f"Not to be released.\n{text}".encode())
+    if text := license_text(record, restricting):
+        write_atomic(out.with_name(f"{out.name}.license.txt"), text.encode())
     result = {"model": str(record.run), "made": record.simulated, "largest_difference": difference, "out": str(out)}
     text = f"{record.title}: differs from torch by at most {difference:.0e} -> {out}"
     echo(json.dumps(result, indent=1) if as_json else text)

@@ -53,6 +53,18 @@ def get_adapter(name: str, folder: Path = Path()) -> Adapter:
     return found
 
 
+def installed_adapters() -> dict[str, tuple[str, Adapter | ParameterError]]:
+    """List adapters of other installed packages: name -> package, and the adapter, or why it cannot be used."""
+    found: dict[str, tuple[str, Adapter | ParameterError]] = {}
+    for entry in sorted(entry_points(group=ENTRY_POINTS)):
+        package = entry.dist.name if entry.dist else "?"
+        try:
+            found[entry.name] = package, get_adapter(entry.name)
+        except ParameterError as error:
+            found[entry.name] = package, error
+    return found
+
+
 def _check_version(what: str, version: object) -> None:
     if isinstance(version, int) and version > ADAPTER_VERSION:
         raise ParameterError(f"{what}: is of version {version}; this fvpipe reads up to {ADAPTER_VERSION}: install a newer one")

@@ -22,6 +22,7 @@ from fvpipe.errors import CheckpointError, InputError, ParameterError
 from fvpipe.io.csv_lines import format_csv
 from fvpipe.io.tables import read_table
 from fvpipe.regular_files import open_regular, read_regular
+from fvpipe.types import BreastKey
 
 WEIGHTS, RECORD, PREDICTIONS = "model.safetensors", "record.json", "predictions.csv"
 DIGESTS = "SHA256SUMS"
@@ -249,6 +250,13 @@ class TrainedRun:
     def part(self, part: str) -> tuple[Prediction, ...]:
         """The predictions of one part, in the order of the split."""
         return tuple(p for p in self.predictions if p.part == part)
+
+
+def parts_of(dataset: str, key: BreastKey, predictions: Iterable[Prediction]) -> tuple[str | None, list[str]]:
+    """Part of a training's own split that has this breast, or None; and the parts with any breast of its patient."""
+    of_patient = [each for each in predictions if (each.dataset, each.patient_id) == (dataset, key.patient)]
+    own = next((each.part for each in of_patient if each.breast_id == key.breast_id), None)
+    return own, sorted({each.part for each in of_patient})
 
 
 def predictions_table(predictions: Sequence[Prediction]) -> bytes:

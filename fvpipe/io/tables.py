@@ -23,6 +23,7 @@ from typing import BinaryIO, TextIO, TypeVar
 from fvpipe.errors import LabelTableError
 from fvpipe.io.csv_lines import unescape
 from fvpipe.io.workbooks import Merged, MergedColumns, SheetXml, find_sheet, merged_cells, sheet_rows
+from fvpipe.printable import first_names
 from fvpipe.regular_files import open_regular, why_not_usable
 
 ValueT = TypeVar("ValueT")
@@ -35,6 +36,8 @@ MAX_CELLS = 96_000_000  # of it; EMBED lists half a million images in wide rows
 MAX_LINE_CHARACTERS = 1 << 20  # of a line of CSV
 MAX_MARKUP = 2_000_000  # "<" in the parts of a spreadsheet that are read at once: four for each text in its cells
 CHUNK_BYTES = 1 << 20  # looked at in one go
+MIN_NAME = 3  # characters of a column's name by which a line is known to be a heading
+MAX_NAMES = 30  # of columns that a message lists
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +113,9 @@ class Row:
 PERSONAL = re.compile(r"[^\W\d_]{2}.*[\s^,;.].*[^\W\d_]{2}|([0-9]\D?){6}")
 """Two words, or six digits: what no column that is parsed has. Its time grows with the third power of a cell's length."""
 
+LONG_NUMBER = re.compile(r"([0-9]\D?){6}")
+"""Six digits, as of an identifier or a date."""
+
 MAX_SHOWN = 200  # characters of a cell whose beginning a message shows
 MAX_MATCHED = 1 << 13  # characters of a cell that a pattern of a declaration is searched in
 
@@ -169,7 +175,7 @@ class OpenTable:
     heading: Sequence[str]  # names of the columns
     _filled: Iterator[tuple[int, list[str]]]  # line and cells of each other row that is not empty
     _merged: Merged
-    _others: Mapping[int, Collection[str]]  # headings of the other sheets, by their number
+    _others: Mapping[int, Sequence[Collection[str]]]  # rows of the other sheets that may be a heading, by their number
 
     def spelled_otherwise(self, columns: Collection[str], *others: str) -> str:
         """Return a name in the heading that is one of `columns` or `others`, but for case, spaces and signs; or nothing.
@@ -187,8 +193,11 @@ class OpenTable:
         """
         missing = [column for column in required if column not in self.heading]
         if missing:
-            # The line may be a patient's instead of a heading: of its cells only those like the columns expected are shown.
-            found = ", ".join(column for column in required if column in self.heading) or "none of those expected"
+            expected = [column for column in required if column in self.heading]
+            found = f"{', '.join(expected) or 'none of those expected'} among {len(self.heading)}"
+            # The line may be a patient's instead of a heading: unless it has a name of columns, not all of its cells are shown.
+            if any(len(column) >= MIN_NAME for column in expected):
+                found = first_names([name[:40] for name in self.heading if name and not LONG_NUMBER.search(name)], MAX_NAMES)
             letters = {_letters(column): column for column in self.heading}
             near = get_close_matches(_letters(missing[0]), letters, 1, 0.8)
             renamed = f"; is it {letters[near[0]]!r}?" if near else ""
@@ -199,7 +208,7 @@ class OpenTable:
                 renamed = f"; {form}, and is this line the heading?"
             raise LabelTableError(
                 f"{self.file}, line {self.line}: column {missing[0]!r} is missing; expected {', '.join(required)}, "
-                f"found {found} among {len(self.heading)}{renamed}"
+                f"found {found}{renamed}"
             )
         repeated = sorted(column for column, count in Counter(self.heading).items() if column and count > 1)
         if repeated:
@@ -224,7 +233,8 @@ class OpenTable:
     def _sheet_with(self, columns: Collection[str]) -> int:
         """Number of another sheet that has all of these columns; 0 if there is none."""
         wanted = {_letters(column) for column in columns}
-        return next((number for number, names in self._others.items() if wanted <= {*map(_letters, names)}), 0)
+        found = (number for number, rows in self._others.items() for names in rows if wanted <= {*map(_letters, names)})
+        return next(found, 0)
 
 
 def _is_xlsx(file: Path) -> bool:
@@ -251,7 +261,7 @@ def open_table(file: Path, required: Sequence[str] = (), sheet: str = "") -> Ope
     if file.suffix.lower() in (".xls", ".xlsb", ".ods", ".numbers"):
         raise LabelTableError(f"{file}: is a workbook of another form; save it as XLSX, or as CSV UTF-8")
     merged: dict[int, Sequence[tuple[int, int, int]]] = {}
-    others: dict[int, Collection[str]] = {}
+    others: dict[int, Sequence[Collection[str]]] = {}
     lines = _read_xlsx(file, sheet, merged, others) if _is_xlsx(file) else _read_csv(file)
     filled = ((number, cells) for number, cells in lines if any(cells))
     first, heading = next(filled, (0, list[str]()))
@@ -338,9 +348,9 @@ def _undecodable(file: Path, encoding: str) -> str:
 
 
 def _read_xlsx(
-    file: Path, name: str, merged: dict[int, Sequence[tuple[int, int, int]]], others: dict[int, Collection[str]]
+    file: Path, name: str, merged: dict[int, Sequence[tuple[int, int, int]]], others: dict[int, Sequence[Collection[str]]]
 ) -> Iterator[tuple[int, list[str]]]:
-    """Read one sheet; `merged` takes its merged cells and `others` the headings of other sheets, before the first row comes."""
+    """Read one sheet; `merged` takes its merged cells, `others` the first rows of other sheets, before a row comes."""
     import openpyxl
 
     cells = 0

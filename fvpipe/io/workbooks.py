@@ -76,22 +76,22 @@ class SheetXml:
                 self._elements[True] = 0
 
 
-def find_sheet(book: Any, name: str) -> tuple[Any, dict[int, set[str]]]:
-    """Find the sheet of that name, else the first that is not hidden; of the latter, also the headings of the others by number.
+def find_sheet(book: Any, name: str) -> tuple[Any, dict[int, list[set[str]]]]:
+    """Find the sheet of that name, else the first that is not hidden; of the latter, also the other sheets by their number.
 
-    A sheet without a row below its first one has no heading.
+    Of each of these the rows that may be its heading, below a title, too: the first :data:`HEADING_ROWS` but for its last one.
     """
     sheets = book.worksheets
     if named := next((sheet for sheet in sheets if sheet.title == name), None):
         return named, {}
     chosen = next((sheet for sheet in sheets if sheet.sheet_state == "visible"), sheets[0])
-    others: dict[int, set[str]] = {}
+    others: dict[int, list[set[str]]] = {}
     for number, sheet in enumerate(sheets, 1):
         if sheet is not chosen:
             rows = ({str(value).strip() for value in row if value is not None} - {""} for row in sheet_rows(sheet))
             filled = [row for row in islice(rows, HEADING_ROWS) if row]
             if len(filled) > 1:
-                others[number] = filled[0]
+                others[number] = filled[:-1]
     return chosen, others
 
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from fvpipe.config.loading import read_yaml
 from fvpipe.config.project import Params
-from fvpipe.datasets.registry import get_adapter
-from fvpipe.errors import ParameterError
+from fvpipe.datasets.registry import declarations, get_adapter
+from fvpipe.errors import ParameterError, StorageError
 from fvpipe.io.atomic import write_if_changed
 
 FORBIDDEN = (
@@ -21,6 +23,9 @@ FORBIDDEN = (
 """Folders with something of every data set, and the field of an adapter that permits sharing it: samples, of which pages
 show some; models; and rows, of which predictions have one for each breast."""
 
+
+INITIAL = " (initial weights)"
+"""Ends the names of data sets in the record of a model that are of its initial weights."""
 
 IGNORED = "# Written by `fvpipe split`: only settings whose data sets may be published are kept in git.\n/*\n!/.gitignore\n"
 
@@ -36,6 +41,17 @@ def keep_splits_in_git(folder: Path, params: Params) -> None:
         if all(settings.simulated or get_adapter(settings.adapter, folder).publishable for settings in sets):
             lines += [f"!/{file}.csv\n" for file in split.files(name)]
     write_if_changed(folder / "manifests" / "splits" / ".gitignore", (IGNORED + "".join(lines)).encode())
+
+
+def keep_cache_out_of_git(folder: Path) -> None:
+    """Write the ``.gitignore`` of ``cache``, unless it has one: `git add` took images of every data set along.
+
+    A folder that cannot be written to is the matter of the command.
+    """
+    file = folder / "cache" / ".gitignore"
+    with suppress(OSError, StorageError):
+        if not file.exists():
+            write_if_changed(file, b"# Written by fvpipe: samples, shards and rows that may not be published.\n*\n")
 
 
 def check_push(folder: Path, params: Params) -> None:
@@ -58,9 +74,9 @@ def check_push(folder: Path, params: Params) -> None:
     }
     places = [Path(place) for found in (FORBIDDEN, *of_sets.values()) for place, _ in found]
     # `dvc add` writes its file beside what was added: one of these folders, or one above them.
-    above = sorted({part for place in places for part in (place, *place.parents) if part.name})
-    files = [folder / "dvc.yaml", *(folder / part.with_name(f"{part.name}.dvc") for part in above)]
-    pushed = [(file, output) for file in files if file.is_file() for output in _pushed(file)]
+    above = {folder / part.with_name(f"{part.name}.dvc") for place in places for part in (place, *place.parents) if part.name}
+    files = sorted({*_dvc_files(folder), *(file for file in above if file.is_file())})
+    pushed = [(file, output) for file in files for output in _pushed(file)]
     if not pushed:
         return
     for name, settings in params.datasets.items():
@@ -75,6 +91,47 @@ def check_push(folder: Path, params: Params) -> None:
                     f"({settings.license or adapter.license}). Give these outputs `push: false` again; or, for a remote that "
                     f"none but you can read, name it in params.yaml: accept_license: [{name}]"
                 )
+    for left, name, license in _left_over(folder, params):
+        # What DVC fills in is of `params.yaml`, which does not name these shards; models of many data sets lie in one output.
+        whole = [(file, output) for file, output in pushed if "${" not in output or (left / "record.json").is_file()]
+        if file := next((file for file, output in whole if _holds(output, left)), None):
+            raise ParameterError(
+                f"{file}: `dvc push` takes {left.relative_to(folder)} along, which holds data set {name!r}, or is a model of "
+                f"it; params.yaml names no such data set, and its license ({license}) is none that is known to permit it. "
+                "Remove this folder, or give the output `push: false` again"
+            )
+
+
+def _left_over(folder: Path, params: Params) -> Iterator[tuple[Path, str, str]]:
+    """Folder, name and license of shards or models of data sets that ``params.yaml`` does not name; free ones are left out."""
+    free = {each.license for each in declarations() if each.publishable and each.redistribute_shards and each.release_models}
+    for file in sorted((*folder.glob("cache/shards/*/*/index.json"), *folder.glob("cache/models/*/*/*/record.json"))):
+        try:
+            found = json.loads(file.read_bytes())
+            licenses = found["licenses"] if file.name == "record.json" else {found["dataset"]: found["license"]}
+            for name, license in licenses.items():
+                is_known = name.removesuffix(INITIAL) in params.datasets or license in free
+                if not is_known and (name.endswith(INITIAL) or not found["made"]):
+                    yield file.parent, name, license
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):  # none that fvpipe wrote
+            continue
+
+
+def _dvc_files(folder: Path) -> Iterator[Path]:
+    """List the files by which DVC may know outputs: those of a project, and of the folders above it in its DVC repository.
+
+    Links are not followed, as by DVC. Of input and samples, which may be many folders, only the upper ones are looked at.
+    """
+    here = folder.resolve()
+    top = next((each for each in (here, *here.parents) if (each / ".dvc").is_dir()), here)
+    for each in here.parents if top != here else ():
+        if each.is_relative_to(top):
+            yield from (file for file in (each / "dvc.yaml", *each.glob("*.dvc")) if file.is_file())
+    for place, folders, names in os.walk(folder):
+        yield from (Path(place, name) for name in names if name == "dvc.yaml" or name.endswith(".dvc"))
+        parts = Path(place).relative_to(folder).parts
+        is_whole = parts[:1] in (("cache",), ("manifests",)) and parts[:2] != ("cache", "samples")
+        folders[:] = [name for name in folders if is_whole or len(parts) < 2 if not name.startswith(".")]
 
 
 def _pushed(file: Path) -> Iterator[str]:

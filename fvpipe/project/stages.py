@@ -29,7 +29,7 @@ from fvpipe.indexing.pairing import PAIR_REASONS
 from fvpipe.indexing.rejections import rejection_lines, require_breasts
 from fvpipe.io.atomic import write_if_changed
 from fvpipe.project.project import Project
-from fvpipe.project.sharing import keep_splits_in_git
+from fvpipe.project.sharing import keep_cache_out_of_git, keep_splits_in_git
 from fvpipe.reasons import Reason
 from fvpipe.types import BREAST_FACTS, LABEL_NAMES, BreastKey
 
@@ -81,13 +81,25 @@ def run_index(
     export: str | None = None,
     *,
     reread: bool,
+    accept_license: bool = False,
     say: Say,
 ) -> Iterator[IndexSummary]:
     """Index data sets of a project into their manifests.
 
     Where a data set's input folder is not at hand but its manifest is, the manifest is kept: whoever has the shards and
     no DICOM files can still run the later stages. `export` names one of :data:`EXPORTS`.
+
+    Raises
+    ------
+    InputError
+        `export`, without `accept_license`, of a data set whose rows are not to be published; nothing was read.
     """
+    exported = project.names(tuple(names)) if export and not accept_license else ()
+    for source in (project.source(name, id_key) for name in exported):
+        if not (source.adapter.publishable or source.simulated):
+            todo = "For your own use, call it again with --accept-license"
+            raise InputError(f"{source.name}: not exported, rows not to be published ({source.license}). {todo}")
+    keep_cache_out_of_git(project.folder)
     with suppress(OSError):  # the stage `figures` reads results of `compare`: without one DVC would miss the folder
         (project.reports / "compare").mkdir(parents=True, exist_ok=True)
     for name in project.names(tuple(names)):
@@ -203,6 +215,7 @@ def run_build(
     InputError
         A manifest is out of date: the files, the label table or the settings have changed since.
     """
+    keep_cache_out_of_git(project.folder)
     for name in project.names(tuple(names)):
         source, store = project.source(name, id_key), samples or project.samples
         outputs = [output_of(project, pipeline, name) for pipeline in pipelines or project.params.pipelines]

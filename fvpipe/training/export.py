@@ -11,8 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fvpipe.datasets.registry import get_adapter
-from fvpipe.errors import DependencyError, ParameterError, TrainingError
+from fvpipe.errors import DependencyError, TrainingError
 from fvpipe.evaluation.training_record import NOT_A_DEVICE, Record
 from fvpipe.io.atomic import write_atomic
 from fvpipe.training.network.model import Classifier, probability
@@ -27,18 +26,6 @@ class _Probability(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         return probability(self.model(image))
-
-
-def restricting_licenses(record: Record) -> dict[str, str]:
-    """Licenses of the data sets that a model was trained on, of those whose models are not to be released, by data set."""
-
-    def is_free(adapter: str) -> bool:
-        try:
-            return get_adapter(adapter).release_models
-        except ParameterError:  # a declaration that is not at hand
-            return False
-
-    return {} if record.simulated else {name: record.licenses[name] for name, a in record.adapters.items() if not is_free(a)}
 
 
 def export(model: Classifier, record: Record, out: Path) -> float:

@@ -51,6 +51,11 @@ class BreastPrediction:
     image: NDArray[np.float32]
     probability: float
 
+    @property
+    def file_digest(self) -> str:
+        """Digest of the CC file, or of the MLO file of a breast without a CC."""
+        return next(filter(None, self.sample.source_digests))
+
 
 def load_model(folder: Path, device: torch.device) -> tuple[Classifier, Record]:
     """Read a trained model, and its record from the weight file.

@@ -61,6 +61,7 @@ from fvpipe.training.device import (
     sum_over_processes,
     wait_for_all,
 )
+from fvpipe.training.licenses import initial_licenses, initial_record, seen_before
 from fvpipe.training.network.model import MAX_WEIGHT_BYTES, Classifier, build_model, freeze_all_but_head, probability
 from fvpipe.training.recipe import class_weight_of, learning_rate, loss_sum, sample_order, seed_of
 
@@ -98,6 +99,12 @@ def train_run(project: Project, run: Run, recipe: Recipe, execution: ExecutionDe
     alone: AbstractContextManager[None] = lock(checkpoint.with_suffix(".lock"), say) if execution.rank == 0 else nullcontext()
     with alone:
         training = Training(cohort, run, recipe, execution)
+        tested = dict.fromkeys(breast.dataset for breast in cohort.breasts if breast.part == Part.TEST)
+        if (seen := seen_before(training.initial, cohort.split_digest, tested)) and execution.rank == 0:
+            say(
+                f"warning: {run}: its initial weights were trained on {' and '.join(seen)}, too, by another split: breasts "
+                "that it is tested on may be among those that they learnt from. Take weights of the same split"
+            )
         finished = None if fresh else _finished(project.models / run.path, training, say)
         if finished is not None:
             say(f"{run}: nothing that decides its weights has changed since it was trained")
@@ -123,6 +130,7 @@ class Training:
         set_deterministic(recipe.deterministic)
         cuda = execution.device.type == "cuda"
         self.memory_format = torch.channels_last  # quicker on either device
+        self.initial = initial_record(recipe.weights)
         model, self.weights = build_model(run.model, recipe, cohort.dataset.image_shape, run.seed, cohort.fuse)
         if recipe.fine_tune == "head":
             freeze_all_but_head(model.net)
@@ -333,7 +341,7 @@ def _record(project: Project, training: Training) -> Record:
     labels = {part: cohort.dataset.labels[cohort.indices(part)].tolist() for part in Part}
     counts = {part.value: ClassCounts(benign=each.count(0), malignant=each.count(1)) for part, each in labels.items()}
     return Record(
-        **_facts(project, cohort, run),
+        **_facts(project, training),
         run=run,
         split_digest=cohort.split_digest,
         pipeline_yaml=receipt.pipeline_yaml,
@@ -354,14 +362,17 @@ def _record(project: Project, training: Training) -> Record:
     )
 
 
-def _facts(project: Project, cohort: Cohort, run: Run) -> dict[str, Any]:
+def _facts(project: Project, training: Training) -> dict[str, Any]:
     """Return the fields of a record that may change while the weights stay."""
+    cohort, initial = training.cohort, initial_licenses(training.initial)
     receipts = [shards.receipt for shards in cohort.dataset.folders]
+    adapters = {receipt.dataset: project.params.datasets[receipt.dataset].adapter for receipt in receipts}
+    licenses = {receipt.dataset: receipt.license for receipt in receipts}
     return {
-        "setting": project.params.split_of(run.split).setting,
+        "setting": project.params.split_of(training.run.split).setting,
         "datasets": tuple(receipt.dataset for receipt in receipts),
-        "adapters": {receipt.dataset: project.params.datasets[receipt.dataset].adapter for receipt in receipts},
-        "licenses": {receipt.dataset: receipt.license for receipt in receipts},
+        "adapters": adapters | {name: adapter for name, (adapter, _) in initial.items()},
+        "licenses": licenses | {name: license for name, (_, license) in initial.items()},
         "simulated": cohort.simulated,
         "dropped": cohort.dropped,
         "shards": {receipt.dataset: digest_of(receipt.to_json()) for receipt in receipts},
@@ -385,7 +396,7 @@ def _brought_up_to_date(project: Project, training: Training, found: TrainedRun,
     """Write the record and the predictions again where what is known of the data or breasts has changed, as a density has."""
     from safetensors.torch import load_file
 
-    run, breasts, facts = training.run, training.cohort.breasts, _facts(project, training.cohort, training.run)
+    run, breasts, facts = training.run, training.cohort.breasts, _facts(project, training)
     record = found.record.model_copy(update=facts)
     predictions = [replace(now, probability=was.probability) for now, was in zip(breasts, found.predictions, strict=True)]
     wait_for_all(training.execution)  # every process has read what is there

@@ -148,6 +148,7 @@ def train(
     fresh: bool = False,
     pipeline: str = "tiny",
     device: str = "cpu",
+    say: Callable[[str], None] = lambda text: None,
     **recipe: Any,
 ) -> TrainedRun:
     """Train in this process, with some of the recipe changed."""
@@ -161,5 +162,5 @@ def train(
     plain = project.params.train.recipe(simulated=False)
     settings = type(plain).model_validate({**plain.model_dump(), **recipe})
     run = Run(pipeline, split, model, seed)
-    train_run(project, run, settings, find_device(device), lambda text: None, fresh)
+    train_run(project, run, settings, find_device(device), say, fresh)
     return read_trained(folder / "cache" / "models" / run.path)

@@ -16,8 +16,8 @@ from fvpipe.datasets.combine import DescribedBreast, combined, completed, differ
 from fvpipe.datasets.declared.declaration import Declaration, Table
 from fvpipe.datasets.declared.facts import adds_boxes
 from fvpipe.datasets.declared.listed_images import list_image, rows_of_images
-from fvpipe.datasets.declared.row_reader import RowReader, has_value
-from fvpipe.datasets.declared.values import EDGES, SIZES, parse_count, parse_day, parse_view
+from fvpipe.datasets.declared.row_reader import RowReader
+from fvpipe.datasets.declared.values import EDGES, SIZES, has_value, parse_count, parse_day, parse_view
 from fvpipe.errors import LabelTableError
 from fvpipe.io.tables import OpenTable, Row, whole_number
 from fvpipe.printable import first_names

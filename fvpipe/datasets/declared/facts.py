@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from fvpipe.config.facts import EXAM_DATE, EXAM_NAMES, IDENTITY
-from fvpipe.datasets.declared.declaration import Declaration, Table
+from fvpipe.datasets.declared.declaration import Declaration, DeclaredTarget, Table
 from fvpipe.datasets.declared.values import EDGES, SIZES, edges_of
 
 _BREAST = {"patient", "exam", "laterality", *EXAM_NAMES}
@@ -17,6 +19,14 @@ BOXES = {"category", "finding_bi_rads", *EDGES_OF_BOXES}
 
 IMAGE_FACTS = {*_BREAST, EXAM_DATE, "view", "kind", "implant", "rows", "columns", *BOXES}
 """Facts that rows about images can give."""
+
+
+_NUMBERS = {"age", "study_date", EXAM_DATE, "rows", "columns", "lesion", *EDGES, *SIZES.values()}
+
+
+def is_number(fact: str, targets: Mapping[str, DeclaredTarget]) -> bool:
+    """Whether a fact is a number or a date: `values` of its column only replace some cells, as a code for a missing one."""
+    return fact in _NUMBERS or (fact in targets and bool(targets[fact].unit))
 
 
 def facts_of_rows(table: Table, declaration: Declaration) -> set[str]:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 import sys
 import unicodedata
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from posixpath import normpath
 
 from fvpipe.config.facts import EXAM_DATE, IDENTITY
-from fvpipe.config.formats import IMAGE_SUFFIXES
+from fvpipe.config.formats import IMAGE_SUFFIXES, RASTER, SUFFIXES
 from fvpipe.config.project import Labels, check_bi_rads
 from fvpipe.datasets.adapter import LabelTable, ListedImage, Statement
 from fvpipe.datasets.declared.declaration import Column, Declaration, Table
@@ -20,13 +20,14 @@ from fvpipe.datasets.declared.facts import EDGES_OF_BOXES
 from fvpipe.datasets.declared.row_reader import RowReader
 from fvpipe.datasets.declared.values import SIDES, parse_count, parse_exam_date, parse_kind
 from fvpipe.errors import LabelTableError, ParameterError
-from fvpipe.io.folding import whole_text
+from fvpipe.io.folding import folded_name, whole_text
 from fvpipe.io.tables import Row
 from fvpipe.printable import first_names
 from fvpipe.reasons import Reason
 from fvpipe.types import VIEWS, BreastFacts, Laterality
 
 _IMAGE_SUFFIX = re.compile("(" + "|".join(re.escape(each) for each in sorted(IMAGE_SUFFIXES)) + ")$", re.IGNORECASE)
+_RASTER_SUFFIXES = tuple(suffix for each in RASTER for suffix in SUFFIXES[each])
 
 
 def bi_rads_of(declaration: Declaration, rules: Labels) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -210,8 +211,13 @@ def state_images(
         for path, row in _by_longer_paths(paths, table.listed, used):
             stated[path].append(("table", row))
     sources = [getattr(declaration.identity, fact) for fact in ("patient", "laterality", "view")]
-    if "dicom" not in declaration.formats and all("path" in each and "table" not in each for each in sources):
-        stated |= {path: [("path", each)] for path, each in _not_told_apart(pattern, paths)}
+    # `formats` of params.yaml are not known here.
+    rasters = [path for path in paths if "dicom" not in declaration.formats or path.lower().endswith(_RASTER_SUFFIXES)]
+    if all("path" in each and "table" not in each for each in sources):
+        stated |= {path: [("path", each)] for path, each in _not_told_apart(pattern, rasters)}
+    else:
+        for path, image in _listed_as_one_view({path: stated[path] for path in rasters}):
+            stated[path].append(("table", image))
     names = " and ".join(declaration.same_in_exam)
     for path in (path for found in exams.values() if len(set(found.values())) > 1 for path in found):
         why = f"the paths of this exam's images have several values of {names}; expected one"
@@ -223,6 +229,48 @@ def path_groups_of(declaration: Declaration | None) -> Mapping[str, str]:
     """Groups of the path by which rows find their images, with their columns; nothing where they do not."""
     tables = declaration.tables if declaration else ()
     return next((table.path_groups for table in tables if table.path_groups), {})
+
+
+def nearly_listed(
+    declaration: Declaration | None, paths: Iterable[str], unlisted: Iterable[str], keys: Iterable[str]
+) -> dict[str, list[str]]:
+    """Find the rows without a file that may be about a file without a row: by path, their keys.
+
+    Both are spelled alike but for case, spaces, ``.0`` and leading zeros, or have one name in other folders, which no other
+    file has.
+
+    Parameters
+    ----------
+    declaration : Declaration or None
+        Of the data set.
+    paths, unlisted : iterable of str
+        Of all files, and of those without a row.
+    keys : iterable of str
+        Of the rows without a file.
+    """
+    groups = path_groups_of(declaration)
+
+    def parts(path: str) -> tuple[str, ...]:
+        match = re.search(declaration.path, path) if groups and declaration else None
+        texts = [match[group] or "" for group in groups] if match else path_key(path).split("/")
+        return tuple(map(folded_name, texts))
+
+    files = {path: parts(path) for path in unlisted}
+    wanted, separator = {own[-1] for own in files.values()}, "\0" if groups else "/"
+    rows, ends = defaultdict[tuple[str, ...], list[str]](list), defaultdict[tuple[str, ...], list[str]](list)
+    for key in keys:
+        if folded_name(key.rpartition(separator)[2]) in wanted:  # of a part of a data set, most rows have no file
+            row = tuple(map(folded_name, key.split(separator)))
+            rows[row].append(key)
+            for i in range(0 if groups else len(row)):
+                ends[row[i:]].append(key)
+    names = Counter(folded_name(path_key(path).rpartition("/")[2]) for path in paths if ends)
+    found = dict[str, list[str]]()
+    for path, own in files.items():
+        near = [*ends[own], *(key for i in range(len(own)) for key in rows[own[i:]])]
+        if near := near or (ends[own[-1:]] if names[own[-1]] == 1 else []):
+            found[path] = list(dict.fromkeys(near))
+    return found
 
 
 def differing_groups(declaration: Declaration | None, paths: Iterable[str], keys: Iterable[str]) -> str:
@@ -331,6 +379,27 @@ def _unread(match: re.Match[str]) -> str:
         start, end = match.span(name)
         path = path[:start] + "\0" * (end - start) + path[end:] if start >= 0 else path
     return _IMAGE_SUFFIX.sub("", path[match.start() : match.end()]).casefold()
+
+
+def _listed_as_one_view(stated: Mapping[str, Sequence[Statement]]) -> Iterator[tuple[str, ListedImage]]:
+    """Reject listed images of one view in whose paths are other words, as a list of all files has masks.
+
+    Nothing else tells which of them is the mammogram, but that the others have more words than it.
+    """
+    alike = defaultdict[tuple[object, ...], dict[str, frozenset[str]]](dict)
+    for path, statements in stated.items():
+        row = next((image for source, image in statements if source == "table"), None)
+        if row and not any(image.rejected for _, image in statements):
+            facts = ("patient", "exam", "exam_date", "laterality", "view", "kind", "implant")
+            said = [next(filter(None, (getattr(image, fact) for _, image in statements)), "") for fact in facts]
+            alike[*said, row.exam_names][path] = frozenset(_WORD.findall(_IMAGE_SUFFIX.sub("", path).casefold()))
+    for words in alike.values():
+        common = frozenset.intersection(*words.values())
+        others = [path for path, found in words.items() if found != common]
+        for path in others:
+            why = f"rows list {others[-1]} and {next(each for each in words if each != others[-1])} as one view, in other words"
+            todo = "expected mammograms alone: take masks and copies out of the table, or let its `exclude` do it"
+            yield path, ListedImage("the table", rejected=(Reason.IMAGE_EXCLUDED, f"{why}; {todo}"))
 
 
 def _by_longer_paths(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from functools import partial
@@ -13,12 +13,14 @@ from typing import Any, Literal, TypeVar
 from fvpipe.config.facts import EXAM_NAMES
 from fvpipe.config.loading import nearest
 from fvpipe.datasets.declared.declaration import EXCLUDED, LABELS, Case, Column, DeclaredTarget, Exclusion, Table
+from fvpipe.datasets.declared.facts import is_number
 from fvpipe.datasets.declared.values import (
     EXPECTED,
     MISSING,
-    SIDES,
     SIZES,
+    declared_words,
     edges_of,
+    has_value,
     names_something,
     parse_age,
     parse_bi_rads,
@@ -27,6 +29,8 @@ from fvpipe.datasets.declared.values import (
     parse_density,
     parse_exam_date,
     parse_number,
+    parse_side,
+    parse_sides,
     parse_yes_no,
 )
 from fvpipe.errors import LabelTableError
@@ -85,7 +89,8 @@ class RowReader:
             for fact, column in self.columns.items()
         }
         object.__setattr__(self, "_values", values)
-        object.__setattr__(self, "_words", {fact: _words(column.values) for fact, column in self.columns.items()})
+        of_words = {fact: column.values for fact, column in self.columns.items() if not is_number(fact, self.targets)}
+        object.__setattr__(self, "_words", {fact: declared_words(of_words.get(fact, {})) for fact in self.columns})
         object.__setattr__(self, "_pathologies", list(dict.fromkeys(values.get("pathology", {}).values())))
         rules = {name: getattr(self.table, name) for name in ("cases", "contralateral", "exclude")}
         read_by = {
@@ -193,6 +198,7 @@ class RowReader:
     def _word(self, fact: str, text: str, *, others: bool = True) -> str | None:
         words = self._values[fact]
         other = words.get("*") if others and not (fact == "label" and text.casefold() in MISSING) else None  # `NA` is no label
+        other = words.get("*", text) if is_number(fact, self.targets) else other
         return words.get(text.casefold(), words.get(folded(text), other)) if words else text
 
     def _matches(self, fact: str, cell: str, *, others: bool = True) -> list[str | None]:
@@ -213,7 +219,10 @@ class RowReader:
         column = self.columns.get("laterality")
         if column is None:
             return ()
-        parser, expected = _sides if column.values or self.table.from_path else _one_side, self._words["laterality"] or "L or R"
+        parser, expected = (
+            parse_sides if column.values or self.table.from_path else parse_side,
+            self._words["laterality"] or "L or R",
+        )
         if not (self.table.file or self.table.from_path or column.values):
             expected += " (other words: `values` of the column in a declaration)"
         found = self.parsed(row, "laterality", parser, expected)
@@ -247,6 +256,8 @@ class RowReader:
         bi_rads = None if found == "" or of_other else found
         case = self.label_case(row, side)
         label, excluded = self._label(row, case, bi_rads)
+        if label == 0 and case is not None:
+            self._check_sides_of_cancers(row, case, side)
         pathology = self.cell(row, "pathology") if self._has_pathology(row, case, side) else ""
         return BreastFacts(
             label,
@@ -312,6 +323,17 @@ class RowReader:
         at = self._first_fitting("cases", row, side)
         return None if at is None else self.table.cases[at]
 
+    def _check_sides_of_cancers(self, row: Row, decisive: Case, side: Laterality | None) -> None:
+        """Raise an error where a case before that of a benign breast is malignant, and fits but for an empty cell (`$side`)."""
+        key = ("sides of cancers", side, *map(row.cells.get, self._read_by["cases"]))
+        for case in () if key in self._known else self.table.cases[: self.table.cases.index(decisive)]:
+            when = {name: wanted for name, wanted in case.when.items() if "$side" not in wanted or has_value(row.get(name))}
+            empty = [name for name in case.when if name not in when and "" not in decisive.when.get(name, ())]
+            if empty and when and self.outcome(case)[0] == 1 and self._all_fit(row, when, side):
+                todo = "or an earlier case for an empty cell, since all else of one that is malignant fits"
+                raise row.error(empty[0], f"L, R or both, {todo}: a cancer on an unknown side would be benign")
+        self._keep(key, None)
+
     def exclusion(self, row: Row, side: Laterality | None) -> Exclusion | None:
         """The exclusion that leaves the row's image out."""
         at = self._first_fitting("exclude", row, side)
@@ -367,7 +389,7 @@ class RowReader:
         named = self.columns.get("laterality")
         # `*` of a column that gives all rows one side, or both, is not a word for cells of other columns.
         word = self._translated("laterality", cell, others=column in named.column) if named and named.values else None
-        sides = _sides(word or cell)
+        sides = parse_sides(word or cell)
         if sides is None:
             raise row.error(column, "L, R or both", shown=False)
         if side is None and len(sides) == 1:  # taken for the other breast, one with cancer would be benign
@@ -414,32 +436,6 @@ class RowReader:
                 self.flat.append((row.line, None if is_none else row.error(name, expected)))
                 continue
             yield Finding(category, None if found == "" else found, top, bottom, left, right)
-
-
-def _sides(word: str) -> tuple[Laterality, ...] | None:
-    return SIDES.get(word.lower())
-
-
-def _one_side(word: str) -> tuple[Laterality, ...] | None:
-    found = _sides(word)
-    return found if found and len(found) == 1 else None
-
-
-def has_value(cell: str, words: Iterable[str] = ()) -> bool:
-    """Whether a cell is not empty, and no `NaN`, `NA` or the like, unless that is one of the declared words."""
-    word = cell.casefold()
-    return bool(cell) and (word not in MISSING or word in {each.casefold() for each in words})
-
-
-def _words(values: Mapping[str, str]) -> str:
-    """The cells that a column may have: ``1 or malignant, 0 or benign``."""
-    groups: dict[str, list[str]] = {}
-    for known, value in values.items():
-        if known not in ("", "*"):
-            groups.setdefault(value, []).append(known)
-    shown = [" or ".join(group) for group in groups.values()]
-    text = " or ".join(shown) if len(shown) == 2 and len(values) == 2 else ", ".join(shown)
-    return f"{text}, or any other but NA, NaN and the like" if text and "*" in values else text
 
 
 def _outcome(word: str) -> tuple[int, str] | None:

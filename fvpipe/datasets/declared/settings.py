@@ -112,6 +112,10 @@ def make_row_reader(
     replaced = {other: fact for pair in SIZES.items() for fact, other in (pair, pair[::-1]) if fact in renamed}
     named = {**table.columns, **{fact: _renamed(table, fact, name, heading) for fact, name in renamed.items()}}
     named = {fact: column for fact, column in named.items() if fact not in replaced or fact in renamed}
+    if "instance" in special and "patient" in named.keys() - renamed.keys() and not _is_there(opened, named["patient"]):
+        # The row is about the breast that its image shows, whose side one that it names must be.
+        silent = {fact for fact in named.keys() & {*IDENTITY} - renamed.keys() if not _is_there(opened, named[fact])}
+        named = {fact: column for fact, column in named.items() if fact not in silent}
     if rules.classes and "label" in named:
         named["label"] = named["label"].model_copy(update={"values": rules.classes})
     label = label_rule(table, rules, heading) if first else table.label
@@ -139,6 +143,11 @@ def make_row_reader(
             where = f"{opened.file}, line {opened.line}"
             raise LabelTableError(f"{where}: column {other!r} is not read; expected {name!r} for the rules: rename it")
     return RowReader(table, columns, bi_rads_of(declaration, rules), options, declaration.targets)
+
+
+def _is_there(opened: OpenTable, column: Column) -> bool:
+    """Whether a table has a column, if it is in another spelling."""
+    return bool({*column.column} & {*opened.heading} or opened.spelled_otherwise(column.column))
 
 
 def _spelled_otherwise(opened: OpenTable, table: Table, named: Mapping[str, Column], fact: str) -> str:

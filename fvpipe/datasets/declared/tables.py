@@ -94,7 +94,8 @@ def read_declared(declaration: Declaration, root: Path, label_file: Path | None,
     read = False
     for table in tables:
         named = label_file if first and table.file == first.file else None  # one file may be read twice, for each breast
-        read |= _read_files(declaration, table, files_of(table, root, named), rules, options, found, first=table is first)
+        is_first = first is not None and (table is first or _is_for_other_breast(declaration, first, table, rules))
+        read |= _read_files(declaration, table, files_of(table, root, named), rules, options, found, first=is_first)
     _decide_by_follow_up(found)
     _join_boxes(found, code.read_findings(root) if code is not None and hasattr(code, "read_findings") else {})
     if code is not None and hasattr(code, "settle_labels"):
@@ -107,6 +108,25 @@ def read_declared(declaration: Declaration, root: Path, label_file: Path | None,
     if code is not None and not read and hasattr(code, "default_labels"):
         return LabelTable(code.default_labels())
     return _label_table(declaration, rules, found)
+
+
+def _is_for_other_breast(declaration: Declaration, first: Table, table: Table, rules: Labels) -> bool:
+    """Whether a table reads the file of the first one again, by a rule of its kind: the user's settings are about both.
+
+    Raises
+    ------
+    ParameterError
+        A setting names the one column of a fact that is in another column for each breast.
+    """
+    by_cases, of_images = bool(table.cases) == bool(first.cases), table.lists_images == first.lists_images
+    if table.file != first.file or table.adds or not (table.label and by_cases and of_images):
+        return False
+    for fact in rules.columns.keys() & first.columns.keys() & table.columns.keys():
+        one, other = (" or ".join(each.columns[fact].column) for each in (first, table))
+        if one != other:
+            wrong = f"a column of {fact} would be read for both {one!r} and {other!r}, which two tables of one file have for it"
+            raise ParameterError(f"labels: {wrong}; name them in the declaration (adapter {declaration.name!r})")
+    return True
 
 
 def _read_files(

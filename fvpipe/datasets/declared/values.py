@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import math
 import re
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from datetime import date
 
 from fvpipe.io.folding import whole_text
@@ -43,6 +43,23 @@ def names_something(cell: str) -> bool:
     return cell.casefold() not in MISSING | NOT_KNOWN and any(character.isalnum() for character in cell)
 
 
+def has_value(cell: str, words: Iterable[str] = ()) -> bool:
+    """Whether a cell is not empty, and no `NaN`, `NA` or the like, unless that is one of the declared words."""
+    word = cell.casefold()
+    return bool(cell) and (word not in MISSING or word in {each.casefold() for each in words})
+
+
+def declared_words(values: Mapping[str, str]) -> str:
+    """The cells that a column may have: ``1 or malignant, 0 or benign``."""
+    groups: dict[str, list[str]] = {}
+    for known, value in values.items():
+        if known not in ("", "*"):
+            groups.setdefault(value, []).append(known)
+    shown = [" or ".join(group) for group in groups.values()]
+    text = " or ".join(shown) if len(shown) == 2 and len(values) == 2 else ", ".join(shown)
+    return f"{text}, or any other but NA, NaN and the like" if text and "*" in values else text
+
+
 def edges_of(facts: Container[str]) -> tuple[str, ...]:
     """The four facts that give a box: its edges, or in place of bottom and right the height and width.
 
@@ -52,6 +69,17 @@ def edges_of(facts: Container[str]) -> tuple[str, ...]:
     (('top', 'height', 'left', 'width'), ('top', 'bottom', 'left', 'right'))
     """
     return tuple(SIZES[edge] if edge in SIZES and edge not in facts and SIZES[edge] in facts else edge for edge in EDGES)
+
+
+def parse_sides(text: str) -> tuple[Laterality, ...] | None:
+    """Parse the name of a side, or of both."""
+    return SIDES.get(text.lower())
+
+
+def parse_side(text: str) -> tuple[Laterality, ...] | None:
+    """Parse the name of one side."""
+    found = parse_sides(text)
+    return found if found and len(found) == 1 else None
 
 
 def parse_bi_rads(text: str) -> int | None:

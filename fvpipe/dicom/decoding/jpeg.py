@@ -5,6 +5,7 @@ libjpeg fills in what is missing with grey, the middle of the range, and only pr
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,8 @@ from fvpipe.dicom.elements import RejectedFile
 from fvpipe.reasons import Reason
 
 _EOI = b"\xff\xd9"
-_MORE = bytes(range(1, 255))  # compressed data of any values, without a marker
+_MORE = bytes(range(255))  # compressed data of any values, without a marker even behind a 0xff
+_PROGRESSIVE = re.compile(rb"\xff\xc2\0[\x0b\x11]")  # start of frame, of one or three components
 
 
 def decode_jpeg(codestream: bytes, bits: int) -> NDArray[Any]:
@@ -30,20 +32,22 @@ def decode_jpeg(codestream: bytes, bits: int) -> NDArray[Any]:
     Raises
     ------
     RejectedFile
-        Its last rows are missing.
+        Its data end too early.
     """
     import imagecodecs
 
     pixels: NDArray[Any] = np.asarray(imagecodecs.jpeg8_decode(codestream))
-    grey = pixels == 1 << (bits - 1) if (pixels[-1] == 1 << (bits - 1)).all() else None
-    if grey is None or not codestream.endswith(_EOI):
+    middle = 1 << (bits - 1)
+    # Of a progressive image the first scans are the whole of it, less sharp.
+    doubtful = bool((pixels[-1, -1] == middle).all()) or _PROGRESSIVE.search(codestream)
+    if not doubtful or not codestream.endswith(_EOI):
         return pixels
     try:  # after a whole image more data change nothing; where rows are missing they are decoded as those
         same = np.array_equal(pixels, imagecodecs.jpeg8_decode(codestream.removesuffix(_EOI) + _MORE + _EOI))
     except imagecodecs.Jpeg8Error:
         same = False
     if not same:
-        found = np.count_nonzero(~grey.reshape(len(grey), -1).all(axis=1))
+        found = np.count_nonzero((pixels != middle).reshape(len(pixels), -1).any(axis=1))
         detail = f"the compressed data end after {found} of {len(pixels)} rows: they are cut or damaged"
         raise RejectedFile(Reason.PIXELS_TRUNCATED, detail)
     return pixels

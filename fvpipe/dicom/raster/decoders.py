@@ -12,7 +12,7 @@ from fvpipe.config.formats import PNG
 from fvpipe.dicom.decoding.codestream import jpeg_codestream
 from fvpipe.dicom.decoding.jpeg import decode_jpeg
 from fvpipe.dicom.decoding.layout import PixelLayout
-from fvpipe.dicom.elements import RejectedFile
+from fvpipe.dicom.elements import RejectedFile, silenced
 from fvpipe.dicom.raster.headers import RasterHeader, png_chunks, read_raster
 from fvpipe.dicom.reader import stream
 from fvpipe.reasons import Reason
@@ -57,7 +57,8 @@ def decode_raster(data: bytes, layout: PixelLayout) -> NDArray[Any]:
 
 def _bare_png(data: bytes) -> bytes:
     """Return a PNG file with the chunks of its pixels alone: all others are looked at here, and none by the decoder."""
-    chunks = list(png_chunks(stream(data)))
+    with silenced():  # Pillow warns of damaged EXIF data
+        chunks = list(png_chunks(stream(data)))
     if PNG in data[chunks[-1][2] :]:
         raise RejectedFile(Reason.MULTI_FRAME, "another PNG image follows the first; expected 1")
     return PNG + b"".join(data[start:end] for name, start, end in chunks if name in (b"IHDR", b"IDAT", b"IEND"))
@@ -66,7 +67,7 @@ def _bare_png(data: bytes) -> bytes:
 def _values(data: bytes, header: RasterHeader) -> NDArray[Any]:
     """Values of a PGM or NRRD file."""
     kind = np.dtype(header.values)
-    count, offset = header.rows * header.columns, header.offset
+    count, offset = header.rows * header.columns * header.channels, header.offset
     if header.compressed:
         inflater = zlib.decompressobj(zlib.MAX_WBITS | 16)
         data, offset = inflater.decompress(data[offset:], count * kind.itemsize + 1), 0  # one more: it must not be there
@@ -75,7 +76,8 @@ def _values(data: bytes, header: RasterHeader) -> NDArray[Any]:
             raise RejectedFile(Reason.PIXELS_MISMATCH, f"the values inflate to {found} bytes than {count} x {kind.itemsize}")
         if not inflater.eof:  # its checksum was not compared
             raise RejectedFile(Reason.PIXELS_TRUNCATED, "the compressed values end too early")
-    values = np.frombuffer(data, kind, count, offset).astype(kind.newbyteorder("=")).reshape(header.rows, header.columns)
+    shape = (header.rows, header.columns, header.channels)
+    values = np.frombuffer(data, kind, count, offset).astype(kind.newbyteorder("=")).reshape(shape)
     if kind.kind == "u" and int(values.max()) > header.most:
         detail = f"the file has values up to {values.max()}; its header says {header.most}"
         raise RejectedFile(Reason.PIXELS_MISMATCH, detail)

@@ -40,6 +40,7 @@ class RasterHeader:
     values: str = ""  # the same: their type, as numpy has it
     most: int = 0  # the same: the largest value that there may be
     compressed: bool = False  # the same: by gzip
+    channels: int = 1  # of an NRRD file: values of a pixel, one after the other
 
 
 def open_image(file: BinaryIO, formats: Sequence[Format] = DICOM, *, inverted: bool = False) -> OpenedDicom:
@@ -56,7 +57,7 @@ def open_image(file: BinaryIO, formats: Sequence[Format] = DICOM, *, inverted: b
     if "dicom" in formats and (found == "dicom" or found not in formats):
         return open_dicom(file)
     if found is None or found not in formats:
-        what = "the file is empty" if not head else f"its first bytes are those of {found.upper() if found else 'no image'}"
+        what = f"its first bytes are those of {found.upper() if found else _unknown(head)}" if head else "the file is empty"
         detail = f"{what}; expected {' or '.join(each.upper() for each in formats)}, as the data set states (`formats`)"
         raise RejectedFile(Reason.NOT_AN_IMAGE, detail)
     header = read_raster(file, found)
@@ -101,6 +102,10 @@ def _elements(header: RasterHeader, inverted: bool) -> Dataset:
     if header.spacing:
         dataset.PixelSpacing = [f"{each:.10g}" for each in header.spacing]
     return dataset
+
+
+def _unknown(head: bytes) -> str:
+    return "a plain PGM file (P2), of numbers as text, not a binary one (P5)" if re.match(rb"P2\s", head) else "no image"
 
 
 def _broken(form: Format, why: str) -> RejectedFile:
@@ -235,7 +240,10 @@ def _tiff(file: BinaryIO) -> RasterHeader:
     from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
     head = file.read(8)
-    directory = ImageFileDirectory_v2(head if b"*" in head[2:4] else head + file.read(8))
+    if b"*" in head[2:4]:
+        directory = ImageFileDirectory_v2(head)
+    else:  # Pillow knows the start of a little-endian BigTIFF file alone
+        directory = ImageFileDirectory_v2(b"II+\0" + head[4:] + file.read(8), head[:2])
     file.seek(directory.next)
     directory.load(file)
 
@@ -287,6 +295,10 @@ _NRRD_TYPES = {
     **dict.fromkeys(("ushort", "unsigned short", "unsigned short int", "uint16", "uint16_t"), "u2"),
     **dict.fromkeys(("short", "short int", "signed short", "signed short int", "int16", "int16_t"), "i2"),
 }
+# Kinds of an axis of the values of one pixel.
+_NRRD_CHANNELS = frozenset({"vector", "list", "rgb-color", "rgba-color", "3-color", "4-color", "3-vector", "4-vector"})
+# Spaces whose first two axes are those of DICOM (x to the left, y to posterior) with these signs.
+_NRRD_SPACES = {("right-anterior-superior", "ras"): (-1, -1), ("left-anterior-superior", "las"): (1, -1)}
 
 
 def _pgm(file: BinaryIO) -> RasterHeader:
@@ -329,26 +341,34 @@ def _nrrd(file: BinaryIO) -> RasterHeader:
     if encoding not in ("raw", "gzip", "gz"):
         raise RejectedFile(Reason.TRANSFER_SYNTAX_UNSUPPORTED, "the encoding of the NRRD file is neither raw nor gzip")
     sizes = [int(each) for each in fields["sizes"].split()]
-    if int(fields["dimension"]) != len(sizes) or {"byte skip", "byteskip", "line skip", "lineskip"} & fields.keys():
+    of_pixels = fields.get("kinds", "").lower().split()[:1]
+    skipped = [fields.get(name, "0") for name in ("byte skip", "byteskip", "line skip", "lineskip")]
+    if int(fields["dimension"]) != len(sizes) or any(each != "0" for each in skipped):
         raise _broken("nrrd", "sizes that are not as many as its dimension, or bytes to skip")
+    channels = sizes.pop(0) if len(sizes) > 2 and sizes[0] in range(1, 5) and {*of_pixels} & _NRRD_CHANNELS else 0
     if len(sizes) < 2 or any(each != 1 for each in sizes[2:]):
         raise RejectedFile(Reason.MULTI_FRAME, f"an NRRD file of {len(sizes)} axes; expected rows and columns of one image")
     bits = 8 * int(kind[1])
     if bits > 8 and not order:
         raise _broken("nrrd", "its field endian is missing or wrong; expected big or little, for values of 16 bits")
     return RasterHeader(
-        sizes[1], sizes[0], bits, kind[0] == "i", spacing=_nrrd_spacing(fields), offset=end.end(), values=order + kind,
-        most=(1 << bits) - 1, compressed=encoding != "raw",
+        sizes[1], sizes[0], bits, kind[0] == "i", spacing=_nrrd_spacing(fields, int(channels > 0)), offset=end.end(),
+        values=order + kind, most=(1 << bits) - 1, compressed=encoding != "raw", channels=channels or 1,
     )  # fmt: skip
 
 
-def _nrrd_spacing(fields: dict[str, str]) -> tuple[float, float] | None:
-    """Spacing of rows and columns, where its unit is given as millimeters; checks that the axes are not turned."""
-    columns_then_rows, mirrored = [float(each) for each in fields.get("spacings", "").split()], False
-    units = re.findall('"([^"]*)"', fields.get("space units", "") or fields.get("units", ""))
+def _nrrd_spacing(fields: dict[str, str], first: int) -> tuple[float, float] | None:
+    """Spacing of rows and columns, where its unit is given as millimeters; checks that the axes are not turned.
+
+    The axis of columns is the `first` one, after that of channels where there is one.
+    """
+    columns_then_rows, mirrored = [float(each) for each in fields.get("spacings", "").split()[first:]], False
+    units = re.findall('"([^"]*)"', fields.get("space units", "")) or re.findall('"([^"]*)"', fields.get("units", ""))[first:]
     if directions := fields.get("space directions"):
         vectors = [[float(each) for each in part.split(",")] for part in re.findall(r"\(([^)]*)\)", directions[:1000])][:2]
-        along = [vector[axis] for axis, vector in enumerate(vectors)]
+        space = fields.get("space", "").lower()
+        signs = next((signs for names, signs in _NRRD_SPACES.items() if space.startswith(names)), (1, 1))
+        along = [signs[axis] * vector[axis] for axis, vector in enumerate(vectors)]
         across = [each for axis, vector in enumerate(vectors) for at, each in enumerate(vector) if at != axis]
         columns_then_rows, mirrored = along, len(along) != 2 or not min(along) > 0 or any(across)
     if mirrored or any(each < 0 for each in columns_then_rows[:2]):
@@ -361,7 +381,7 @@ def _nrrd_spacing(fields: dict[str, str]) -> tuple[float, float] | None:
 
 def _check_amount(header: RasterHeader, there: int, excess: int) -> None:
     """Check that the values of a PGM or NRRD file, `there` bytes, are those of its image and at most `excess` more."""
-    expected = header.rows * header.columns * (2 if header.bits > 8 else 1)
+    expected = header.rows * header.columns * header.channels * (2 if header.bits > 8 else 1)
     if there < expected:
         raise RejectedFile(Reason.PIXELS_TRUNCATED, f"the file has {there} bytes of values; expected {expected}")
     if there > expected + excess:

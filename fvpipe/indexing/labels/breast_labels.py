@@ -118,7 +118,8 @@ class BreastLabels:
                     why = f"{_place(facts)}: fits {len(exams)} imaged exams of this breast{unusable}; expected one"
                     ambiguous[patient, study, side] = f"{why}. Give the table {COLUMNS} that tells them apart"
         two = self._of_two_breasts(records, imaged, disputed)
-        for breast, why in (*two, *self._zeros_lost(imaged), *self._spelled_otherwise(imaged)):
+        near = self._of_near_rows(records, claims)
+        for breast, why in (*two, *near, *self._zeros_lost(imaged), *self._spelled_otherwise(imaged)):
             ambiguous.setdefault(breast, why)
         named = {(patient, side) for patient, _, side in claims}
         for breast, (first, *others) in claims.items():
@@ -220,6 +221,18 @@ class BreastLabels:
         for patient, _, studies, paths, _ in self._differing_rows(records, imaged):
             for path in sorted(set(disputed).intersection(paths)):
                 yield from (((patient, study, side), f"{path}: {why}") for study in studies for side in Laterality)
+
+    def _of_near_rows(
+        self, records: Sequence[ImageRecord], claims: Mapping[ImagedBreast, Sequence[BreastFacts]]
+    ) -> Iterator[tuple[ImagedBreast, str]]:
+        """Breasts with another label than a row that lists no file, and may list an image of theirs in another spelling."""
+        of_default = {(self.default.label, "")} if self.default.label >= 0 else set()
+        for image in records if self.statements.near_rows else ():
+            rows, breast = self.statements.near_rows.get(image.path, ()), imaged_breast(image)
+            said = {(facts.label, facts.excluded) for facts in claims.get(breast, ())} or of_default
+            if {(facts.label, facts.excluded) for facts in rows} - {(-1, "")} - said and said:
+                what = "its path fits no file, and but for spelling or folders is that of an image of this breast without a row"
+                yield breast, f"{_place(rows[0])}: {what}; write it as the input has it"
 
     def _differing_rows(
         self, records: Sequence[ImageRecord], imaged: _Imaged

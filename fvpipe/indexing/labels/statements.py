@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain, pairwise
 from operator import itemgetter
@@ -15,7 +15,7 @@ from fvpipe.config.loading import digest_of
 from fvpipe.datasets.adapter import ImageFacts, LabelTable, ListedImage, Statement
 from fvpipe.datasets.combine import DescribedBreast
 from fvpipe.datasets.declared.declaration import Declaration, Identity
-from fvpipe.datasets.declared.listed_images import differing_groups, path_key
+from fvpipe.datasets.declared.listed_images import differing_groups, nearly_listed, path_key
 from fvpipe.datasets.declared.values import first_day, parse_exam_date
 from fvpipe.datasets.source import Source
 from fvpipe.dicom.elements import shown_term
@@ -54,6 +54,8 @@ class BreastStatements:
         Rows and columns that the row of an image gives, and the side that it is about.
     contradicting_rows : sequence of ((str, Laterality, Exam), sequence of str, sequence of BreastFacts)
         Breasts whose rows differ: the paths of their images, and all rows, also those of missing and rejected images.
+    near_rows : mapping of str to sequence of BreastFacts
+        What rows without a file say that differ from the path of an image without a row only in how it is spelled.
     no_row_has_file : bool
         Whether there are rows that list images, and none of them a file that is there.
     """
@@ -63,6 +65,7 @@ class BreastStatements:
     exams_by_path: Mapping[str, Sequence[Exam]] = field(default_factory=dict)
     sizes_by_path: Mapping[str, ImageFacts] = field(default_factory=dict)
     contradicting_rows: Sequence[RowsOfBreast] = ()
+    near_rows: Mapping[str, Sequence[BreastFacts]] = field(default_factory=dict)
     no_row_has_file: bool = False
 
 
@@ -135,6 +138,7 @@ def collect_statements(source: Source, table: LabelTable, paths: Sequence[str]) 
     of_breasts = replace(
         _of_breasts(policy, adapter.identity, ((path, statements[path]) for path in chain(stated, left_out))),
         contradicting_rows=_contradicting_rows(policy, adapter.identity, describing, table.combine),
+        near_rows=_near_rows(adapter.declaration, table, statements, without_file.values()),
         no_row_has_file=bool(without_file) and len(without_file) == len(table.listed),
     )
     if without_file:
@@ -226,6 +230,16 @@ def _rows_without_file(table: LabelTable, statements: ByPath) -> dict[str, str]:
         for _, image in of_image:
             places.pop(image.place, None)
     return places
+
+
+def _near_rows(
+    declaration: Declaration | None, table: LabelTable, statements: ByPath, keys: Collection[str]
+) -> dict[str, list[BreastFacts]]:
+    """What rows without a file say of images without a row that may be theirs."""
+    unlisted = [path for path, of_image in statements.items() if not any(where == "table" for where, _ in of_image)]
+    near = nearly_listed(declaration, statements, unlisted, keys) if keys and unlisted else {}
+    rows = {path: [table.listed[key] for key in found] for path, found in near.items()}
+    return {path: [each for row in found for each in (row.facts, *row.more_facts) if each] for path, found in rows.items()}
 
 
 def _of_breasts(
