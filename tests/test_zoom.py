@@ -140,7 +140,7 @@ def lesions(count: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def test_a_learned_zoom_finds_the_lesion() -> None:
-    """After three epochs on 64 images the rows of lesions of other images have more priority than by the random control."""
+    """After six epochs on 64 images the rows of lesions of other images have more priority than by the random control."""
     control = front("random")
     torch.manual_seed(3)
     found = ZoomFront("zoom", 3.0, control.layout, (32, 32))
@@ -148,7 +148,7 @@ def test_a_learned_zoom_finds_the_lesion() -> None:
     net = nn.Sequential(found, *layers, nn.Flatten(), nn.Linear(16, 2))
     optimizer = torch.optim.Adam(net.parameters(), 0.01)
     drawn, labels, _ = lesions(64, 0)
-    for epoch in range(3):
+    for epoch in range(6):  # after three, it depends on the version of PyTorch
         for chunk in torch.randperm(64, generator=torch.Generator().manual_seed(epoch)).split(8):
             optimizer.zero_grad()
             cross_entropy(net(drawn[chunk]), labels[chunk]).backward()
