@@ -70,6 +70,11 @@ def _cell_of_all(readings: Sequence[tuple[Column, Sequence[str]]]) -> str:
     return next(fitting, "")
 
 
+def _groups_of_day(day: str) -> dict[str | int, str]:
+    """Texts of a pattern's groups for a day, ``YYYYMMDD``."""
+    return {"year": day[:4], "month": day[4:6], "day": day[6:]}
+
+
 @dataclass
 class CellMaker:
     """Makes the cells of rows.
@@ -116,7 +121,9 @@ class CellMaker:
         whens = [case.when for case in (*table.cases, *table.contralateral)] + [each.when for each in table.exclude]
         cells = {name: "" for when in whens for name in when} | others | cells
         if table.follow_up:
-            cells[table.follow_up.date] = f"{day[:4]}-{day[4:6]}-{day[6:]}"
+            pattern = table.follow_up.pattern
+            written = matching_text(pattern, _groups_of_day(day), self.rng, lambda match: True) if pattern else ""
+            cells[table.follow_up.date] = written or f"{day[:4]}-{day[4:6]}-{day[6:]}"
         return self._row_of_case(table, cells, breast.laterality, outcome) if isinstance(outcome, Case) else cells
 
     def check(self, table: Table, breast: SimulatedBreast, view: View, cells: Mapping[str, str]) -> None:
@@ -246,7 +253,9 @@ class CellMaker:
                 match = re.search(column.pattern, text)
                 if match and match[1] == text:
                     return text, False
-                if made := matching_text(column.pattern, {1: text}, self.rng, lambda match: True):
+                is_day = "year" in re.compile(column.pattern).groupindex and fact in ("study_date", "exam_date")
+                groups = _groups_of_day(text) if is_day else {1: text}
+                if made := matching_text(column.pattern, groups, self.rng, lambda match: True):
                     return made, False
             if "" in column.values and column.values[""] == word:
                 return "", False

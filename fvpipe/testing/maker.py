@@ -68,7 +68,7 @@ class _Maker:
         self.maker = CellMaker(self.declaration, examples, self._study, self.rng)
         tables = list(enumerate(self.declaration.tables))
         labelling = [n for n, table in tables if table.label]
-        follows = [n for n in labelling if tables[n][1].follow_up]
+        follows = [n for n in labelling if tables[n][1].follow_up and any(case.confirmed for case in tables[n][1].cases)]
         self.later = follows if len(follows) < len(labelling) else follows[1:]  # tables of results after the exams with images
         self.labelling = [n for n in labelling if n not in self.later]
         files = [self._file(table) for _, table in tables if not table.from_path]
