@@ -152,6 +152,39 @@ def test_one_file_may_be_read_by_several_tables(tmp_path: Path) -> None:
     assert [len(rows) for rows in hospital.tables.values()] == [len(hospital.breasts) // 2]
 
 
+def test_facts_of_both_breasts_stand_once_in_a_row(tmp_path: Path) -> None:
+    """The kit wrote a row for each breast, and said of the adapter that one breast has two descriptions."""
+    text = DOCUMENTED["hospital"].replace("      study_date: Date\n", "      study_date: Date\n      age: Age\n")
+    (tmp_path / "own.yaml").write_text(text)
+    tree = check_adapter(tmp_path / "own.yaml", tmp_path / "simulated")
+    assert tree.not_covered == () and {breast.facts["age"] for breast in tree.breasts} == {"040Y", "042Y", "044Y", "046Y"}
+    one = """
+  - file: t.csv
+    label: [{when: {implant: SIDE}, then: "excluded: implant"}, {when: {SIDE: x}, then: malignant}, {then: benign}]
+    columns: {patient: pid, laterality: {column: pid, values: {"*": SIDE}}}
+"""
+    both = "".join(one.replace("SIDE", side) for side in "LR")
+    with pytest.raises(ParameterError, match="a row about both breasts, for each of which implant is another cell, could not"):
+        make_tree_of(f"name: own\nlicense: ours\ntables:{both}", tmp_path)
+
+
+def test_columns_of_cases_that_no_row_reaches_are_not_taken_away(tmp_path: Path) -> None:
+    """They were, and the error of a case that another breast comes to was called the adapter's."""
+    text = """
+name: own
+license: ours
+tables:
+  - file: t.csv
+    label:
+      - {when: {side: $side}, then: malignant}
+      - {when: {side: "", months: x}, then: benign}
+      - {then: "excluded: another"}
+    columns: {patient: pid, laterality: {column: side, values: {"": both, L: L, R: R}}}
+"""
+    (tmp_path / "own.yaml").write_text(text)
+    assert len(check_adapter(tmp_path / "own.yaml", tmp_path / "simulated").not_covered) == 2
+
+
 def make_tree_of(text: str, tmp_path: Path) -> SimulatedTree:
     (tmp_path / "own.yaml").write_text(text)
     return make_tree(tmp_path / "own.yaml", tmp_path / "simulated")

@@ -62,6 +62,12 @@ def sides_of(table: Table) -> set[str]:
     return set() if column is None or table.from_path else {word for word in column.values.values() if word}
 
 
+def is_for_each_breast(table: Table, other: Table) -> bool:
+    """Whether two tables are one file, of which each reads the columns of one breast."""
+    sides = [sides_of(table), sides_of(other)]
+    return table.file == other.file and all(len(each) == 1 for each in sides) and set.union(*sides) == {"L", "R"}
+
+
 def _cell_of_all(readings: Sequence[tuple[Column, Sequence[str]]]) -> str:
     """A declared cell that several facts of one column all read as one of their words; empty where there is none."""
     declared = (literal(cell) for column, _ in readings for cell in column.values)
@@ -199,7 +205,9 @@ class CellMaker:
     def _words(self, fact: str, breast: SimulatedBreast, view: View, table: Table, outcome: Any, day: str) -> list[str] | None:
         """Candidate words for a fact: the first that its column accepts is used; None: the column is left out."""
         k, column, of_both = breast.number, table.columns[fact], sides_of(table) == {"both"}
-        k -= k % 2 if of_both else 0  # its row is that of the other breast, too
+        beside = [each for each in self.declaration.tables if each is not table and is_for_each_breast(table, each)]
+        shared = of_both or any(column.column[0] in each.names for each in beside)
+        k -= k % 2 if shared else 0  # its cell is that of the other breast, too
         known, n = [word for word in dict.fromkeys(column.values.values()) if word], k % 7
         if fact in self.examples:
             return [self.examples[fact][k // 2 % len(self.examples[fact])]]
@@ -238,7 +246,7 @@ class CellMaker:
             case _ if fact in BOX:
                 return [BOX[fact]]
             case _ if fact in self.declaration.targets and self.declaration.targets[fact].unit:
-                return [f"{k}.5"]
+                return [f"{k}.5", str(k)]
         return [known[k % len(known)]] if known else [f"{fact} {k % 3}"]
 
     def _cell(self, fact: str, column: Column, words: Sequence[str], table: Table) -> tuple[str, bool]:
