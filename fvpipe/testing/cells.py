@@ -261,7 +261,7 @@ class CellMaker:
                 match = re.search(column.pattern, text)
                 if match and match[1] == text:
                     return text, False
-                is_day = "year" in re.compile(column.pattern).groupindex and fact in ("study_date", "exam_date")
+                is_day = {"year", "month", "day"} <= re.compile(column.pattern).groupindex.keys()
                 groups = _groups_of_day(text) if is_day else {1: text}
                 if made := matching_text(column.pattern, groups, self.rng, lambda match: True):
                     return made, False

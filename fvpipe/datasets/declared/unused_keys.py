@@ -155,7 +155,9 @@ def _unread_columns(table: Table, declaration: Declaration) -> Iterator[str]:
     for fact, column in table.columns.items():
         where = f"columns.{fact}"
         if fact not in known:
-            yield f"{where}' does nothing: this table can give {', '.join(sorted(known))}"
+            of_images = "; rows about images give it, and a case of 'label' may leave out a breast by its column"
+            todo = of_images if fact in IMAGE_FACTS and table.label else ""
+            yield f"{where}' does nothing: this table can give {', '.join(sorted(known))}{todo}"
         if column.needed and "" in column.values:
             yield f'{where}.values\': "" does nothing: an empty cell is an error by `needed`'
         for text in _invalid_words(fact, column.values, declaration):

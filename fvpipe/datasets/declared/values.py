@@ -116,16 +116,17 @@ def parse_day(text: str) -> str:
 
 
 def matched_text(match: re.Match[str]) -> str:
-    r"""The first group of a column's pattern; of one with groups `year`, `month` and `day` that day, ``YYYY-MM-DD``.
+    r"""The first group of a column's pattern; of one with groups `year`, `month` and `day` that day, ``YYYYMMDD``.
 
     Examples
     --------
     >>> matched_text(re.fullmatch(r"(?P<day>\d+)/(?P<month>\d+)/(?P<year>\d{4})", "1/12/2019"))
-    '2019-12-01'
+    '20191201'
     """
     named = match.groupdict()
     if {"year", "month", "day"} <= named.keys():
-        return "-".join((named[name] or "").zfill(2) for name in ("year", "month", "day"))
+        parts = [(named[name] or "").zfill(2) for name in ("year", "month", "day")]
+        return ("" if len(parts[0]) == 4 else "-").join(parts)  # of a year of two digits no date
     return match[1] or ""
 
 
