@@ -445,6 +445,15 @@ def test_a_cancer_of_the_day_of_its_exam_leaves_what_is_known_of_the_exam(tmp_pa
     assert {(patient, exam.date) for patient, _, exam in table.decided} == {("P2", "20160301")}
 
 
+def test_a_declared_column_that_tells_exams_apart_must_be_there(tmp_path: Path) -> None:
+    """Without a word its rows were of any exam, so that those of an older one labelled the exam that is imaged."""
+    (tmp_path / "own.yaml").write_text(SCREENING)
+    write_table(tmp_path / "exams.csv", [{"pid": "P1", "when": "2015-03-01", "side": "L", "grade": 4, "next": 7, "part": "x"}])
+    write_table(tmp_path / "cancers.csv", [{"pid": "P1", "found": "2015-03-01", "breast": "L"}])
+    with pytest.raises(LabelTableError, match=r"exams\.csv, line 1: column 'day' is missing; expected .*, found pid, when"):
+        get_adapter(str(tmp_path / "own.yaml")).read_labels(tmp_path, None, Labels())
+
+
 def test_a_cancer_that_decided_over_an_exam_needs_no_image(tmp_path: Path) -> None:
     (tmp_path / "own.yaml").write_text(SCREENING)
     for number, view in enumerate(("CC", "MLO"), 1):

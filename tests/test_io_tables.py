@@ -115,7 +115,7 @@ def test_a_second_table_in_a_workbook_is_not_left_out_in_silence(tmp_path: Path)
             ):
                 read_table(workbook(tmp_path / "t.xlsx", first, [["remark"]], [*above, [], names, [1, 2, 3]]), ["a"])
     file = workbook(tmp_path / "t.xlsx", [*first, [3, 4]], [["label", "patient_id", "laterality"], [1, "P", "L"]])
-    with pytest.raises(LabelTableError, match="found none of those expected among 2; sheet 2 has them: make it the first"):
+    with pytest.raises(LabelTableError, match="found none of those expected among 2; sheet 2 has them: name it"):
         get_adapter("table").read_labels(tmp_path, file, Labels())
     # A column more in the first does not make the second another table.
     rows = [["patient_id", "laterality", "label", "density"], ["P", "R", 0, "A"]]

@@ -16,9 +16,9 @@ from fvpipe.errors import LabelTableError, ParameterError
 from fvpipe.indexing.rejections import require_breasts
 from fvpipe.project.project import Project
 from fvpipe.reasons import Reason
-from fvpipe.testing import BrokenRules, SimulatedTree, check_adapter, index_folder, make_tree, write_table
+from fvpipe.testing import BrokenRules, SimulatedTree, check_adapter, index_folder, make_tree, write_image, write_table
 from fvpipe.testing.rules import not_arrived, not_named, not_rejected, parted
-from fvpipe.types import View
+from fvpipe.types import Laterality, View
 
 ROOT = Path(__file__).parents[1]
 
@@ -415,3 +415,22 @@ def test_rows_that_the_user_changes(tmp_path: Path) -> None:
 def test_the_kit_needs_no_test_runner() -> None:
     for file in (ROOT / "fvpipe" / "testing").glob("*.py"):
         assert not re.search(r"^\s*(import|from) (pytest|hypothesis|tests)\b", file.read_text(), re.MULTILINE)
+
+
+def test_paths_that_the_pattern_does_not_fit_are_told_that(tmp_path: Path) -> None:
+    """Without a patient all images of a side and view were one view in other words: masks or copies, the message said."""
+    (tmp_path / "own.yaml").write_text("""
+name: own
+license: ours
+formats: [png]
+headers: {studies_apart: false}
+path: '(?P<patient>P[0-9])x/[LR]_(CC|MLO)[.]png$'
+identity: {patient: [path], laterality: [table], view: [table]}
+tables: [{file: t.csv, path: file, label: label, columns: {laterality: side, view: view, label: label}}]
+""")
+    paths = ["north/P1/L_CC.png", "south/P2/L_CC.png"]
+    for number, path in enumerate(paths, 1):
+        write_image(tmp_path / "in" / path, number, Laterality.LEFT, View.CC, "png")
+    write_table(tmp_path / "in" / "t.csv", [{"file": path, "side": "L", "view": "CC", "label": "benign"} for path in paths])
+    found = index_folder(tmp_path / "in", str(tmp_path / "own.yaml"))
+    assert {each.reason for each in found.rejections if each.what in paths} == {Reason.IDENTIFIER_MISSING}

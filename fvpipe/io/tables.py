@@ -208,7 +208,7 @@ class OpenTable:
             near = get_close_matches(_letters(missing[0]), letters, 1, 0.8)
             renamed = f"; is it {letters[near[0]]!r}?" if near else ""
             if number := self._sheet_with(required):
-                renamed = f"; sheet {number} has them: make it the first that is shown, or save it as CSV"
+                renamed = f"; sheet {number} has them: name it (`sheet` of a declaration), make it the first, or save it as CSV"
             elif len(self.heading) == 1:
                 form = "is the table on the first sheet" if _is_xlsx(self.file) else "are the columns separated by , ; tab or |"
                 form = "is the table on this sheet" if self._sheet else form
