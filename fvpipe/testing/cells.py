@@ -262,7 +262,7 @@ class CellMaker:
                 if match and match[1] == text:
                     return text, False
                 is_day = {"year", "month", "day"} <= re.compile(column.pattern).groupindex.keys()
-                groups = _groups_of_day(text) if is_day else {1: text}
+                groups: dict[str | int, str] = _groups_of_day(text) if is_day else {1: text}
                 if made := matching_text(column.pattern, groups, self.rng, lambda match: True):
                     return made, False
             if "" in column.values and column.values[""] == word:
