@@ -120,6 +120,16 @@ HEAD = "license: ours\n"
             {"combine: COMBINE": "follow_up: {date: d, days: '9'}"},
             "follow_up' does nothing: it needs rows of labels about",
         ),
+        (
+            OWN,
+            {"combine: COMBINE": "follow_up: {date: d, days: '9', pattern: '(.*)'}"},
+            "tables.0.follow_up.pattern': expected groups (?P<year>",
+        ),
+        (
+            OWN,
+            {"columns:\n": "columns:\n      implant: im\n"},
+            "; rows about images give it, and a case of 'label' may leave out a breast by its column",
+        ),
         (OWN, {"combine: COMBINE": "may_lack: [dy]"}, "'tables.0.may_lack' does nothing: no case of 'label'"),
         (OWN, {"combine: COMBINE": "adds: true"}, "'tables.0.label' does nothing: a table that 'adds' gives no label"),
         (OWN, {"then: malignant": "then: malignant, pending: true"}, "'tables.0.label.0.pending' does nothing"),

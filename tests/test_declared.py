@@ -364,6 +364,49 @@ def test_exams_that_wait_for_a_biopsy_of_another_table(tmp_path: Path) -> None:
     assert exams == {("P1", "L"): (1, ""), ("P1", "R"): (0, ""), ("P2", "L"): (-1, "recalled")}
 
 
+DAY_FIRST = r"'(?P<day>\d\d)/(?P<month>\d\d)/(?P<year>\d+)'"
+
+
+@pytest.mark.parametrize(("biopsy", "label"), [("01/03/2015", 1), ("29/02/2016", 1), ("01/03/2016", 0), ("28/02/2015", 0)])
+def test_a_table_of_exams_may_give_days_that_headers_lack(biopsy: str, label: int, tmp_path: Path) -> None:
+    """Shifted or removed dates of headers fit no `study_date`, by which alone a result of another table could decide."""
+    days = f"{{date: day, days: 0, pattern: {DAY_FIRST}}}"
+    own = BIOPSIES.replace("study_date: day", "study_uid: uid").replace(
+        "label: bi_rads", f"label: bi_rads\n    follow_up: {days}"
+    )
+    (tmp_path / "own.yaml").write_text(own.replace("days: 365", f"days: 365, pattern: {DAY_FIRST}"))
+    exam = {"pid": "P1", "day": "01/03/2015", "uid": "2.25.1", "side": "L", "grade": 1}
+    write_table(tmp_path / "exams.csv", [exam, exam | {"side": "R"}])
+    write_table(tmp_path / "biopsies.csv", [{"pid": "P1", "number": "B1", "day": biopsy, "side": "L", "dx": "M"}])
+    found = get_adapter(str(tmp_path / "own.yaml")).read_labels(tmp_path, None, Labels()).exams
+    exams = {(exam.study, side.value): facts.label for (_, side, exam), facts in found.items()}
+    assert exams == {("2.25.1", "L"): label, ("2.25.1", "R"): 0, ("", "L"): 1}
+    for wrong in ("2015-03-01", "01/03/15", "31/02/2015"):  # the first may be a date that a spreadsheet made of 03/01/2015
+        write_table(tmp_path / "exams.csv", [exam | {"day": wrong}])
+        with pytest.raises(LabelTableError, match=r"exams\.csv, line 2: day is not a date; expected text of the form"):
+            get_adapter(str(tmp_path / "own.yaml")).read_labels(tmp_path, None, Labels())
+
+
+def test_a_pattern_may_name_year_month_and_day(tmp_path: Path) -> None:
+    (tmp_path / "own.yaml").write_text(
+        BIOPSIES.replace("study_date: day", f"study_date: {{column: day, pattern: {DAY_FIRST}}}")
+    )
+    exam = {"pid": "P1", "day": "03/01/2015", "side": "L", "grade": 1}
+    write_table(tmp_path / "exams.csv", [exam])
+    write_table(tmp_path / "biopsies.csv", [{"pid": "P1", "number": "B1", "day": "2015-02-01", "side": "L", "dx": "M"}])
+    found = get_adapter(str(tmp_path / "own.yaml")).read_labels(tmp_path, None, Labels()).exams
+    assert {exam.date: facts.label for (_, _, exam), facts in found.items()} == {"20150103": 1, "": 1}
+    for wrong in ("2015-01-03", "03/01/15", "03/31/2015"):
+        write_table(tmp_path / "exams.csv", [exam | {"day": wrong}])
+        with pytest.raises(LabelTableError, match=r"exams\.csv, line 2: day .*expected"):
+            get_adapter(str(tmp_path / "own.yaml")).read_labels(tmp_path, None, Labels())
+    (tmp_path / "own.yaml").write_text(BIOPSIES)
+    with pytest.raises(
+        LabelTableError, match=r"YYYY-MM-DD \(other forms: `pattern` of the column in a declaration, with groups"
+    ):
+        get_adapter(str(tmp_path / "own.yaml")).read_labels(tmp_path, None, Labels())
+
+
 SCREENING = """
 name: own
 license: ours
@@ -400,6 +443,15 @@ def test_a_cancer_of_the_day_of_its_exam_leaves_what_is_known_of_the_exam(tmp_pa
         ("P2", "2016"): (1, None, "", (), "cancers.csv, line 3"),
     }
     assert {(patient, exam.date) for patient, _, exam in table.decided} == {("P2", "20160301")}
+
+
+def test_a_declared_column_that_tells_exams_apart_must_be_there(tmp_path: Path) -> None:
+    """Without a word its rows were of any exam, so that those of an older one labelled the exam that is imaged."""
+    (tmp_path / "own.yaml").write_text(SCREENING)
+    write_table(tmp_path / "exams.csv", [{"pid": "P1", "when": "2015-03-01", "side": "L", "grade": 4, "next": 7, "part": "x"}])
+    write_table(tmp_path / "cancers.csv", [{"pid": "P1", "found": "2015-03-01", "breast": "L"}])
+    with pytest.raises(LabelTableError, match=r"exams\.csv, line 1: column 'day' is missing; expected .*, found pid, when"):
+        get_adapter(str(tmp_path / "own.yaml")).read_labels(tmp_path, None, Labels())
 
 
 def test_a_cancer_that_decided_over_an_exam_needs_no_image(tmp_path: Path) -> None:

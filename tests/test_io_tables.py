@@ -22,7 +22,7 @@ from fvpipe.datasets.adapter import ImageFacts, LabelTable, parse_laterality
 from fvpipe.datasets.registry import get_adapter
 from fvpipe.errors import LabelTableError
 from fvpipe.io.csv_lines import format_csv
-from fvpipe.io.tables import read_table
+from fvpipe.io.tables import open_table, read_table
 from fvpipe.types import BreastFacts, Laterality, View
 
 CMMD = Path(__file__).parent / "data" / "cmmd"
@@ -115,13 +115,28 @@ def test_a_second_table_in_a_workbook_is_not_left_out_in_silence(tmp_path: Path)
             ):
                 read_table(workbook(tmp_path / "t.xlsx", first, [["remark"]], [*above, [], names, [1, 2, 3]]), ["a"])
     file = workbook(tmp_path / "t.xlsx", [*first, [3, 4]], [["label", "patient_id", "laterality"], [1, "P", "L"]])
-    with pytest.raises(LabelTableError, match="found none of those expected among 2; sheet 2 has them: make it the first"):
+    with pytest.raises(LabelTableError, match="found none of those expected among 2; sheet 2 has them: name it"):
         get_adapter("table").read_labels(tmp_path, file, Labels())
     # A column more in the first does not make the second another table.
     rows = [["patient_id", "laterality", "label", "density"], ["P", "R", 0, "A"]]
     file = workbook(tmp_path / "t.xlsx", rows, [["Label", "patient_id", "laterality"], [1, "P", "L"]])
     with pytest.raises(LabelTableError, match="sheet 2 has the same columns"):
         get_adapter("table").read_labels(tmp_path, file, Labels(columns={"density": "density"}))
+
+
+def test_messages_name_the_sheet_where_a_workbook_has_several(tmp_path: Path) -> None:
+    """Lines are counted in each of them."""
+    file = workbook(tmp_path / "t.xlsx", [["a"], [1]], [["of 2019"], ["b"], [2]])
+    table = open_table(file, sheet="Sheet1")
+    with pytest.raises(
+        LabelTableError, match=r"t\.xlsx, sheet Sheet1, line 1: column 'b' .*is the table on this sheet, and is"
+    ):
+        next(table.rows(["b"]))
+    (row, _) = open_table(file, sheet="Sheet1").rows([])
+    assert row.place == "t.xlsx, sheet Sheet1, line 2"
+    for sheet in ("", "of another name"):
+        (row,) = open_table(file, sheet=sheet).rows([])
+        assert row.place == "t.xlsx, line 2"
 
 
 def test_a_hidden_sheet_is_not_the_table(tmp_path: Path) -> None:

@@ -16,9 +16,9 @@ from fvpipe.errors import LabelTableError, ParameterError
 from fvpipe.indexing.rejections import require_breasts
 from fvpipe.project.project import Project
 from fvpipe.reasons import Reason
-from fvpipe.testing import BrokenRules, SimulatedTree, check_adapter, index_folder, make_tree, write_table
+from fvpipe.testing import BrokenRules, SimulatedTree, check_adapter, index_folder, make_tree, write_image, write_table
 from fvpipe.testing.rules import not_arrived, not_named, not_rejected, parted
-from fvpipe.types import View
+from fvpipe.types import Laterality, View
 
 ROOT = Path(__file__).parents[1]
 
@@ -150,6 +150,39 @@ def test_one_file_may_be_read_by_several_tables(tmp_path: Path) -> None:
     (tmp_path / "own.yaml").write_text(DOCUMENTED["hospital"].replace("Right,", "Left ,", 1))
     assert "label 1, expected 0" in "".join(not_arrived(hospital, hospital.index()))  # sides of a woman differ
     assert [len(rows) for rows in hospital.tables.values()] == [len(hospital.breasts) // 2]
+
+
+def test_facts_of_both_breasts_stand_once_in_a_row(tmp_path: Path) -> None:
+    """The kit wrote a row for each breast, and said of the adapter that one breast has two descriptions."""
+    text = DOCUMENTED["hospital"].replace("      study_date: Date\n", "      study_date: Date\n      age: Age\n")
+    (tmp_path / "own.yaml").write_text(text)
+    tree = check_adapter(tmp_path / "own.yaml", tmp_path / "simulated")
+    assert tree.not_covered == () and {breast.facts["age"] for breast in tree.breasts} == {"040Y", "042Y", "044Y", "046Y"}
+    one = """
+  - file: t.csv
+    label: [{when: {implant: SIDE}, then: "excluded: implant"}, {when: {SIDE: x}, then: malignant}, {then: benign}]
+    columns: {patient: pid, laterality: {column: pid, values: {"*": SIDE}}}
+"""
+    both = "".join(one.replace("SIDE", side) for side in "LR")
+    with pytest.raises(ParameterError, match="a row about both breasts, for each of which implant is another cell, could not"):
+        make_tree_of(f"name: own\nlicense: ours\ntables:{both}", tmp_path)
+
+
+def test_columns_of_cases_that_no_row_reaches_are_not_taken_away(tmp_path: Path) -> None:
+    """They were, and the error of a case that another breast comes to was called the adapter's."""
+    text = """
+name: own
+license: ours
+tables:
+  - file: t.csv
+    label:
+      - {when: {side: $side}, then: malignant}
+      - {when: {side: "", months: x}, then: benign}
+      - {then: "excluded: another"}
+    columns: {patient: pid, laterality: {column: side, values: {"": both, L: L, R: R}}}
+"""
+    (tmp_path / "own.yaml").write_text(text)
+    assert len(check_adapter(tmp_path / "own.yaml", tmp_path / "simulated").not_covered) == 2
 
 
 def make_tree_of(text: str, tmp_path: Path) -> SimulatedTree:
@@ -382,3 +415,22 @@ def test_rows_that_the_user_changes(tmp_path: Path) -> None:
 def test_the_kit_needs_no_test_runner() -> None:
     for file in (ROOT / "fvpipe" / "testing").glob("*.py"):
         assert not re.search(r"^\s*(import|from) (pytest|hypothesis|tests)\b", file.read_text(), re.MULTILINE)
+
+
+def test_paths_that_the_pattern_does_not_fit_are_told_that(tmp_path: Path) -> None:
+    """Without a patient all images of a side and view were one view in other words: masks or copies, the message said."""
+    (tmp_path / "own.yaml").write_text("""
+name: own
+license: ours
+formats: [png]
+headers: {studies_apart: false}
+path: '(?P<patient>P[0-9])x/[LR]_(CC|MLO)[.]png$'
+identity: {patient: [path], laterality: [table], view: [table]}
+tables: [{file: t.csv, path: file, label: label, columns: {laterality: side, view: view, label: label}}]
+""")
+    paths = ["north/P1/L_CC.png", "south/P2/L_CC.png"]
+    for number, path in enumerate(paths, 1):
+        write_image(tmp_path / "in" / path, number, Laterality.LEFT, View.CC, "png")
+    write_table(tmp_path / "in" / "t.csv", [{"file": path, "side": "L", "view": "CC", "label": "benign"} for path in paths])
+    found = index_folder(tmp_path / "in", str(tmp_path / "own.yaml"))
+    assert {each.reason for each in found.rejections if each.what in paths} == {Reason.IDENTIFIER_MISSING}

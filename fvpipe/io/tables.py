@@ -176,6 +176,12 @@ class OpenTable:
     _filled: Iterator[tuple[int, list[str]]]  # line and cells of each other row that is not empty
     _merged: Merged
     _others: Mapping[int, Sequence[Collection[str]]]  # rows of the other sheets that may be a heading, by their number
+    _sheet: Sequence[str] = ()  # the declared name of the one that is read, where the workbook has others, too
+
+    @property
+    def shown(self) -> Path:
+        """The file as messages name it: with its sheet, where lines are counted in each of several."""
+        return Path(", sheet ".join([str(self.file), *self._sheet]))
 
     def spelled_otherwise(self, columns: Collection[str], *others: str) -> str:
         """Return a name in the heading that is one of `columns` or `others`, but for case, spaces and signs; or nothing.
@@ -202,22 +208,23 @@ class OpenTable:
             near = get_close_matches(_letters(missing[0]), letters, 1, 0.8)
             renamed = f"; is it {letters[near[0]]!r}?" if near else ""
             if number := self._sheet_with(required):
-                renamed = f"; sheet {number} has them: make it the first that is shown, or save it as CSV"
+                renamed = f"; sheet {number} has them: name it (`sheet` of a declaration), make it the first, or save it as CSV"
             elif len(self.heading) == 1:
                 form = "is the table on the first sheet" if _is_xlsx(self.file) else "are the columns separated by , ; tab or |"
-                renamed = f"; {form}, and is this line the heading?"
+                form = "is the table on this sheet" if self._sheet else form
+                renamed = f"; {form}, and is this line the heading? Lines above it must be taken out"
             raise LabelTableError(
-                f"{self.file}, line {self.line}: column {missing[0]!r} is missing; expected {', '.join(required)}, "
+                f"{self.shown}, line {self.line}: column {missing[0]!r} is missing; expected {', '.join(required)}, "
                 f"found {found}{renamed}"
             )
         repeated = sorted(column for column, count in Counter(self.heading).items() if column and count > 1)
         if repeated:
             detail = f"column {repeated[0][:40]!r} occurs twice; expected once: rename one of them"
-            raise LabelTableError(f"{self.file}, line {self.line}: {detail}")
+            raise LabelTableError(f"{self.shown}, line {self.line}: {detail}")
         if number := self._sheet_with(needed or self.heading):  # its rows would be left out
             detail = f"sheet {number} has the same columns as the one that is read; expected one table"
             raise LabelTableError(f"{self.file}: {detail}: join them, or save the right one as CSV")
-        names = {*required, *used} - {""}
+        names, shown = {*required, *used} - {""}, self.shown
         merged = MergedColumns(self.file, self._merged, self.heading, names) if self._merged else None
         if merged:
             merged.open(self.line, self.heading)
@@ -226,9 +233,9 @@ class OpenTable:
                 merged.check_row(number, cells)
             _reject_amount(self.file, 0, i, i * len(self.heading))
             if any(cells[len(self.heading) :]):
-                raise LabelTableError(f"{self.file}, line {number}: {len(cells)} cells; the heading has {len(self.heading)}")
+                raise LabelTableError(f"{self.shown}, line {number}: {len(cells)} cells; the heading has {len(self.heading)}")
             named = dict(zip_longest(self.heading, cells[: len(self.heading)], fillvalue=""))
-            yield Row(self.file, number, named, aligned=len(cells) == len(self.heading))
+            yield Row(shown, number, named, aligned=len(cells) == len(self.heading))
 
     def _sheet_with(self, columns: Collection[str]) -> int:
         """Number of another sheet that has all of these columns; 0 if there is none."""
@@ -262,7 +269,8 @@ def open_table(file: Path, required: Sequence[str] = (), sheet: str = "") -> Ope
         raise LabelTableError(f"{file}: is a workbook of another form; save it as XLSX, or as CSV UTF-8")
     merged: dict[int, Sequence[tuple[int, int, int]]] = {}
     others: dict[int, Sequence[Collection[str]]] = {}
-    lines = _read_xlsx(file, sheet, merged, others) if _is_xlsx(file) else _read_csv(file)
+    read: list[str] = []
+    lines = _read_xlsx(file, sheet, merged, others, read) if _is_xlsx(file) else _read_csv(file)
     filled = ((number, cells) for number, cells in lines if any(cells))
     first, heading = next(filled, (0, list[str]()))
     if not heading:
@@ -270,7 +278,7 @@ def open_table(file: Path, required: Sequence[str] = (), sheet: str = "") -> Ope
     heading += [""] * (max((right for *_, right in merged.get(first, ())), default=0) - len(heading))
     if len(heading) > MAX_COLUMNS:
         raise LabelTableError(f"{file}, line {first}: has {len(heading)} columns; expected at most {MAX_COLUMNS}")
-    return OpenTable(file, first, heading, filled, merged, others)
+    return OpenTable(file, first, heading, filled, merged, others, read)
 
 
 def _read_csv(file: Path) -> Iterator[tuple[int, list[str]]]:
@@ -348,9 +356,16 @@ def _undecodable(file: Path, encoding: str) -> str:
 
 
 def _read_xlsx(
-    file: Path, name: str, merged: dict[int, Sequence[tuple[int, int, int]]], others: dict[int, Sequence[Collection[str]]]
+    file: Path,
+    name: str,
+    merged: dict[int, Sequence[tuple[int, int, int]]],
+    others: dict[int, Sequence[Collection[str]]],
+    read: list[str],
 ) -> Iterator[tuple[int, list[str]]]:
-    """Read one sheet; `merged` takes its merged cells, `others` the first rows of other sheets, before a row comes."""
+    """Read one sheet; `merged` takes its merged cells, `others` the first rows of other sheets, before a row comes.
+
+    `read` takes its name, where that is `name` and there are others.
+    """
     import openpyxl
 
     cells = 0
@@ -359,6 +374,7 @@ def _read_xlsx(
         book = openpyxl.load_workbook(file, read_only=True, data_only=True)
         sheet, headings = find_sheet(book, name)
         others.update(headings)
+        read += [name] if sheet.title == name and len(book.sheetnames) > 1 else []
         if line := empty_formulas.get(sheet._worksheet_path):  # no program has calculated it: its cell would be empty
             detail = "a formula has no value; open the table in a spreadsheet program and save it, or write values"
             raise LabelTableError(f"{file}, line {line}: {detail}")

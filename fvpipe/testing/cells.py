@@ -62,12 +62,23 @@ def sides_of(table: Table) -> set[str]:
     return set() if column is None or table.from_path else {word for word in column.values.values() if word}
 
 
+def is_for_each_breast(table: Table, other: Table) -> bool:
+    """Whether two tables are one file, of which each reads the columns of one breast."""
+    sides = [sides_of(table), sides_of(other)]
+    return table.file == other.file and all(len(each) == 1 for each in sides) and set.union(*sides) == {"L", "R"}
+
+
 def _cell_of_all(readings: Sequence[tuple[Column, Sequence[str]]]) -> str:
     """A declared cell that several facts of one column all read as one of their words; empty where there is none."""
     declared = (literal(cell) for column, _ in readings for cell in column.values)
     folded = [(column, {word.casefold() for word in words}) for column, words in readings]
     fitting = (cell for cell in declared if all(value_of(column, cell).casefold() in words for column, words in folded))
     return next(fitting, "")
+
+
+def _groups_of_day(day: str) -> dict[str | int, str]:
+    """Texts of a pattern's groups for a day, ``YYYYMMDD``."""
+    return {"year": day[:4], "month": day[4:6], "day": day[6:]}
 
 
 @dataclass
@@ -116,7 +127,9 @@ class CellMaker:
         whens = [case.when for case in (*table.cases, *table.contralateral)] + [each.when for each in table.exclude]
         cells = {name: "" for when in whens for name in when} | others | cells
         if table.follow_up:
-            cells[table.follow_up.date] = f"{day[:4]}-{day[4:6]}-{day[6:]}"
+            pattern = table.follow_up.pattern
+            written = matching_text(pattern, _groups_of_day(day), self.rng, lambda match: True) if pattern else ""
+            cells[table.follow_up.date] = written or f"{day[:4]}-{day[4:6]}-{day[6:]}"
         return self._row_of_case(table, cells, breast.laterality, outcome) if isinstance(outcome, Case) else cells
 
     def check(self, table: Table, breast: SimulatedBreast, view: View, cells: Mapping[str, str]) -> None:
@@ -192,7 +205,9 @@ class CellMaker:
     def _words(self, fact: str, breast: SimulatedBreast, view: View, table: Table, outcome: Any, day: str) -> list[str] | None:
         """Candidate words for a fact: the first that its column accepts is used; None: the column is left out."""
         k, column, of_both = breast.number, table.columns[fact], sides_of(table) == {"both"}
-        k -= k % 2 if of_both else 0  # its row is that of the other breast, too
+        beside = [each for each in self.declaration.tables if each is not table and is_for_each_breast(table, each)]
+        shared = of_both or any(column.column[0] in each.names for each in beside)
+        k -= k % 2 if shared else 0  # its cell is that of the other breast, too
         known, n = [word for word in dict.fromkeys(column.values.values()) if word], k % 7
         if fact in self.examples:
             return [self.examples[fact][k // 2 % len(self.examples[fact])]]
@@ -231,7 +246,7 @@ class CellMaker:
             case _ if fact in BOX:
                 return [BOX[fact]]
             case _ if fact in self.declaration.targets and self.declaration.targets[fact].unit:
-                return [f"{k}.5"]
+                return [f"{k}.5", str(k)]
         return [known[k % len(known)]] if known else [f"{fact} {k % 3}"]
 
     def _cell(self, fact: str, column: Column, words: Sequence[str], table: Table) -> tuple[str, bool]:
@@ -246,7 +261,9 @@ class CellMaker:
                 match = re.search(column.pattern, text)
                 if match and match[1] == text:
                     return text, False
-                if made := matching_text(column.pattern, {1: text}, self.rng, lambda match: True):
+                is_day = {"year", "month", "day"} <= re.compile(column.pattern).groupindex.keys()
+                groups: dict[str | int, str] = _groups_of_day(text) if is_day else {1: text}
+                if made := matching_text(column.pattern, groups, self.rng, lambda match: True):
                     return made, False
             if "" in column.values and column.values[""] == word:
                 return "", False

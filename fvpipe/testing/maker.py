@@ -16,7 +16,7 @@ from fvpipe.config.formats import SUFFIXES
 from fvpipe.datasets.declared.declaration import Table
 from fvpipe.datasets.registry import get_adapter
 from fvpipe.errors import ParameterError
-from fvpipe.testing.cells import DAY, LATER, CellMaker, cannot_make, outcomes_of, sides_of
+from fvpipe.testing.cells import DAY, LATER, CellMaker, cannot_make, is_for_each_breast, outcomes_of, sides_of
 from fvpipe.testing.texts import matching_text, side_words
 from fvpipe.testing.tree import SimulatedBreast, SimulatedTree
 from fvpipe.types import VIEWS, Laterality, View
@@ -68,7 +68,7 @@ class _Maker:
         self.maker = CellMaker(self.declaration, examples, self._study, self.rng)
         tables = list(enumerate(self.declaration.tables))
         labelling = [n for n, table in tables if table.label]
-        follows = [n for n in labelling if tables[n][1].follow_up]
+        follows = [n for n in labelling if tables[n][1].follow_up and any(case.confirmed for case in tables[n][1].cases)]
         self.later = follows if len(follows) < len(labelling) else follows[1:]  # tables of results after the exams with images
         self.labelling = [n for n in labelling if n not in self.later]
         files = [self._file(table) for _, table in tables if not table.from_path]
@@ -225,6 +225,10 @@ class _Maker:
                 other.update(row)
                 self.made_for[id(other)] = ({*by, number}, exam, breast.number, of_image or path)
                 return other
+            table = self.declaration.tables[number]
+            if of_exam == exam and any(is_for_each_breast(table, self.declaration.tables[n]) for n in by):
+                unlike = ", ".join(sorted(column for column, cell in row.items() if other.get(column, cell) != cell))
+                raise cannot_make(self.declaration, f"a row about both breasts, for each of which {unlike} is another cell,")
         rows.append(row)
         self.made_for[id(row)] = ({number}, exam, breast.number, path)
         return row

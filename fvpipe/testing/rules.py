@@ -9,7 +9,7 @@ from pathlib import Path
 from fvpipe.config.project import Labels, Split
 from fvpipe.datasets.adapter import Adapter
 from fvpipe.datasets.declared.declaration import Table
-from fvpipe.datasets.declared.facts import needed_facts
+from fvpipe.datasets.declared.facts import names_of_exams, needed_facts
 from fvpipe.datasets.declared.tables import declared_adapter
 from fvpipe.errors import FvpipeError, LabelTableError
 from fvpipe.evaluation.splits.assign import Candidate, split
@@ -190,7 +190,9 @@ def not_named(tree: SimulatedTree) -> Iterator[str]:
             message = _error_without(tree, adapter, name, {column})
             if column not in message:
                 yield f"{name} without column {column!r}: expected an error that names it, found {message or 'none'}"
-        optional = set(rows[0]) - needed
+        of_cases = {column for table in tables for case in table.cases for column in case.when}  # also of those not covered
+        of_exams = {name for table in tables for fact in names_of_exams(table) for name in table.columns[fact].column}
+        optional = set(rows[0]) - needed - of_cases - of_exams  # of those one is enough
         if optional and (message := _error_without(tree, adapter, name, optional)):
             yield f"{name} without {', '.join(sorted(optional))}, which no row needs: {message}"
 
@@ -203,6 +205,7 @@ def _is_file_of(name: str, table: Table, tree: SimulatedTree) -> bool:
 
 def _needed_columns(tree: SimulatedTree, table: Table) -> set[str]:
     facts = needed_facts(tree.declaration, table) | {fact for fact, column in table.columns.items() if column.needed}
+    facts |= set(names_of_exams(table)) if len(names_of_exams(table)) == 1 else set()
     cases = table.cases
     first = table is next((each for each in tree.declaration.tables if each.label), None)
     where = "" if first else f"tables.{tree.declaration.tables.index(table)}: "

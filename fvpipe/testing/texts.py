@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import Any
 
 from fvpipe.datasets.declared.declaration import Column
-from fvpipe.datasets.declared.values import DENSITIES
+from fvpipe.datasets.declared.values import DENSITIES, matched_text
 from fvpipe.types import Laterality
 
 ALPHABET = string.digits + string.ascii_lowercase + string.ascii_uppercase + " _-./"
@@ -113,7 +113,7 @@ def value_of(column: Column, cell: str) -> str:
     """A cell in the declared words."""
     if column.pattern and cell:
         match = re.search(column.pattern, cell)
-        cell = match[1] if match else ""
+        cell = matched_text(match) if match else ""
     if column.values:
         words = {known.casefold(): word for known, word in column.values.items()}
         cell = words.get(cell.casefold(), words.get("*", ""))

@@ -17,9 +17,9 @@ from fvpipe.datasets.declared.declaration import Declaration, Table
 from fvpipe.datasets.declared.facts import adds_boxes
 from fvpipe.datasets.declared.listed_images import list_image, rows_of_images
 from fvpipe.datasets.declared.row_reader import RowReader
-from fvpipe.datasets.declared.values import EDGES, SIZES, has_value, parse_count, parse_day, parse_view
+from fvpipe.datasets.declared.values import EDGES, SIZES, has_value, matched_text, parse_count, parse_day, parse_view
 from fvpipe.errors import LabelTableError
-from fvpipe.io.tables import OpenTable, Row, whole_number
+from fvpipe.io.tables import MAX_MATCHED, OpenTable, Row, whole_number
 from fvpipe.printable import first_names
 from fvpipe.types import BreastFacts, Exam, Finding, Laterality, View
 
@@ -125,7 +125,7 @@ def read_rows(declaration: Declaration, reader: RowReader, opened: OpenTable, fo
     read = {*required, *used, *(name for each in declaration.tables if each.file == table.file for name in each.names)}
     unread = _unread_columns(opened, read) if table.adds else ()
     notes = (*unread, *_left_out(reader, found), *_merged_before(together.labelled))
-    found.notes += (f"{file.name}: {note}" for note in notes)
+    found.notes += (f"{opened.shown.name}: {note}" for note in notes)
     _imply_other_breasts(reader, together.by_exam, found)
 
 
@@ -261,9 +261,13 @@ def _describe_breast(reader: RowReader, row: Row, key: DescribedBreast, found: T
             found.regions.setdefault((patient, side, view, lesion), set()).add((reader.cell(row, "category"), facts.bi_rads))
     if table.follow_up:
         where, cell = f"{row.file}, line {row.line}: {table.follow_up.date}", row.get(table.follow_up.date)
+        if pattern := table.follow_up.pattern:  # also of a date: a spreadsheet that made one may have exchanged day and month
+            match = re.search(pattern, cell) if len(cell) <= MAX_MATCHED else None
+            cell = matched_text(match) if match else "another" if has_value(cell) else ""
         if not (text := parse_day(cell)):
             wrong = "is not a date; expected" if has_value(cell) else "is empty; leave out rows without a date, or write"
-            raise LabelTableError(f"{where} {wrong} YYYY-MM-DD")
+            form = f"text of the form {pattern}" if pattern else "YYYY-MM-DD (other forms: `pattern` of `follow_up`)"
+            raise LabelTableError(f"{where} {wrong} {form}")
         day = date.fromisoformat(text)
         if found.days.setdefault(key, day) != day and exam != Exam():
             raise LabelTableError(f"{where} is another day than in an earlier row of this breast and exam; expected one")

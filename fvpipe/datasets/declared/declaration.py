@@ -118,6 +118,15 @@ class FollowUp(Settings):
     days: Annotated[  # how many later, or $name of an option
         str, Field(pattern=r"^([0-9]{1,5}|\$.+)$"), BeforeValidator(lambda value: str(value) if type(value) is int else value)
     ]
+    pattern: str = ""  # regular expression with groups `year`, `month` and `day`, where the column has no such dates
+
+    @field_validator("pattern")
+    @classmethod
+    def _has_a_day(cls, value: str) -> str:
+        check_pattern(value, has_group=bool(value))
+        if value and not {"year", "month", "day"} <= re.compile(value).groupindex.keys():
+            raise ValueError("expected groups (?P<year>...), (?P<month>...) and (?P<day>...)")
+        return value
 
 
 class Table(Settings):

@@ -68,6 +68,12 @@ def needed_facts(declaration: Declaration, table: Table) -> set[str]:
     return {"patient", "laterality"} | label
 
 
+def names_of_exams(table: Table) -> list[str]:
+    """Facts that tell the exams of a publisher's rows about breasts apart, of which the table must have one."""
+    of_breasts = bool(table.file) and not (table.lists_images or table.instance)
+    return [fact for fact in ("exam", *EXAM_NAMES) if fact in table.columns and of_breasts]
+
+
 def adds_boxes(declaration: Declaration, table: Table) -> bool:
     """Whether a table gives nothing but boxes of images that another one lists."""
     return _only_boxes(table) and any((t.path or t.path_groups) and not _only_boxes(t) for t in declaration.tables)

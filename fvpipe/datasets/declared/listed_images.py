@@ -392,7 +392,8 @@ def _listed_as_one_view(stated: Mapping[str, Sequence[Statement]]) -> Iterator[t
         if row and not any(image.rejected for _, image in statements):
             facts = ("patient", "exam", "exam_date", "laterality", "view", "kind", "implant")
             said = [next(filter(None, (getattr(image, fact) for _, image in statements)), "") for fact in facts]
-            alike[*said, row.exam_names][path] = frozenset(_WORD.findall(_IMAGE_SUFFIX.sub("", path).casefold()))
+            if all(said[facts.index(fact)] for fact in ("patient", "laterality", "view")):  # else it is rejected for that
+                alike[*said, row.exam_names][path] = frozenset(_WORD.findall(_IMAGE_SUFFIX.sub("", path).casefold()))
     for words in alike.values():
         common = frozenset.intersection(*words.values())
         others = [path for path, found in words.items() if found != common]

@@ -21,6 +21,7 @@ from fvpipe.datasets.declared.values import (
     declared_words,
     edges_of,
     has_value,
+    matched_text,
     names_something,
     parse_age,
     parse_bi_rads,
@@ -208,7 +209,7 @@ class RowReader:
         found = re.finditer(pattern, cell) if pattern and len(cell) <= MAX_MATCHED else iter(())
         values: dict[object, str | None] = {}
         for at, match in enumerate(found if self._values[fact] or fact in FACTS_OF_WORDS else islice(found, 1)):
-            word = self._word(fact, match[1] or "", others=others and not at)
+            word = self._word(fact, matched_text(match), others=others and not at)
             value = parser(word) if word else word
             if not at or value not in (None, ""):
                 values.setdefault(value, word)
@@ -247,7 +248,8 @@ class RowReader:
         if found := (parse_exam_date if fact == "exam_date" else parse_day)(cell):
             return found
         where, found = f"{row.file}, line {row.line}: {self.columns[fact].column[0]}", f"{len(cell)} characters"
-        raise LabelTableError(f"{where} has {found}; expected {EXPECTED[fact][1]}")
+        other = " (other forms: `pattern` of the column in a declaration, with groups year, month and day)"
+        raise LabelTableError(f"{where} has {found}; expected {EXPECTED[fact][1]}{other}")
 
     def facts(self, row: Row, side: Laterality | None, subset: str = "") -> BreastFacts:
         """Facts of the breast on `side` that the row is about."""

@@ -10,7 +10,7 @@ from fvpipe.config.facts import EXAM_DATE, EXAM_NAMES, IDENTITY, KEYWORDS
 from fvpipe.config.loading import nearest
 from fvpipe.config.project import Labels
 from fvpipe.datasets.declared.declaration import Case, Column, Declaration, Table, check_option
-from fvpipe.datasets.declared.facts import IMAGE_FACTS, facts_of_rows, needed_facts
+from fvpipe.datasets.declared.facts import IMAGE_FACTS, facts_of_rows, names_of_exams, needed_facts
 from fvpipe.datasets.declared.listed_images import bi_rads_of
 from fvpipe.datasets.declared.row_reader import RowReader
 from fvpipe.datasets.declared.values import SIZES
@@ -135,12 +135,15 @@ def make_row_reader(
             columns[fact] = column.model_copy(update={"column": column.column[:1]})  # missing: iterate_table says so
         elif fact in known and (name := _spelled_otherwise(opened, table, named, fact)) not in {"", *taken}:
             # Without `Study_Date`, the row of another exam would label the one that is imaged.
-            where, todo = f"{opened.file}, line {opened.line}", "rename it"
+            where, todo = f"{opened.shown}, line {opened.line}", "rename it"
             todo += ", or name it: `columns` of params.yaml, or --column" if first else ""  # which are about the first table
             raise LabelTableError(f"{where}: column {name!r} is not read; expected {column.column[0]!r} for {fact}: {todo}")
+    exams = names_of_exams(table)
+    if exams and not {"exam", *EXAM_NAMES} & columns.keys():  # the row of another exam would label the one that is imaged
+        columns[exams[0]] = named[exams[0]]  # missing: iterate_table says so
     for name in table.may_lack:
         if name not in heading and (other := opened.spelled_otherwise((name,))):
-            where = f"{opened.file}, line {opened.line}"
+            where = f"{opened.shown}, line {opened.line}"
             raise LabelTableError(f"{where}: column {other!r} is not read; expected {name!r} for the rules: rename it")
     return RowReader(table, columns, bi_rads_of(declaration, rules), options, declaration.targets)
 

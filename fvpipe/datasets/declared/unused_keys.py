@@ -24,7 +24,7 @@ def check_unused_keys(declaration: Declaration) -> None:
     unused = [f"{key!r} does nothing: {why}" for key, (is_unused, why) in _declaration_keys(declaration).items() if is_unused]
     for number, table in enumerate(declaration.tables):
         unset, where = Table(), f"tables.{number}."
-        for key, (is_unused, why) in _table_keys(table).items():
+        for key, (is_unused, why) in _table_keys(table, declaration).items():
             if is_unused and getattr(table, key) != getattr(unset, key):
                 unused.append(f"'{where}{key}' does nothing: {why}")
         if not (table.label or table.adds or table.instance or table.lists_images):
@@ -74,12 +74,13 @@ def _declaration_keys(declaration: Declaration) -> dict[str, tuple[bool, str]]:
     return result
 
 
-def _table_keys(table: Table) -> dict[str, tuple[bool, str]]:
+def _table_keys(table: Table, declaration: Declaration) -> dict[str, tuple[bool, str]]:
     """Keys of a table."""
     of_images = "each row is about an image"
     facts = "no row of this table gives facts of a breast"
     breasts = bool(table.label) and not (table.lists_images or table.labels_shown_breasts or table.adds)
-    confirmed = any(case.confirmed for case in table.cases)
+    # A table whose cases confirm nothing gives the day of its exams, over which the results of another one decide.
+    confirmed = any(case.confirmed for each in declaration.tables if each.follow_up for case in each.cases)
     rules = [case.when for case in (*table.cases, *table.contralateral)] + [rule.when for rule in table.exclude]
     named = {name for when in rules for name in when}
     return {
@@ -107,7 +108,10 @@ def _table_keys(table: Table) -> dict[str, tuple[bool, str]]:
             "it needs rows about breasts, with columns of patient and laterality",
         ),
         "combine": (not (table.label or table.adds), facts),
-        "follow_up": (not (breasts and confirmed), "it needs rows of labels about breasts, and a case with `confirmed: true`"),
+        "follow_up": (
+            not (breasts and confirmed),
+            "it needs rows of labels about breasts, and a case with `confirmed: true`, here or in another table of results",
+        ),
         "contralateral": (not breasts, "it needs rows of labels about breasts"),
     }
 
@@ -151,7 +155,9 @@ def _unread_columns(table: Table, declaration: Declaration) -> Iterator[str]:
     for fact, column in table.columns.items():
         where = f"columns.{fact}"
         if fact not in known:
-            yield f"{where}' does nothing: this table can give {', '.join(sorted(known))}"
+            of_images = "; rows about images give it, and a case of 'label' may leave out a breast by its column"
+            todo = of_images if fact in IMAGE_FACTS and table.label else ""
+            yield f"{where}' does nothing: this table can give {', '.join(sorted(known))}{todo}"
         if column.needed and "" in column.values:
             yield f'{where}.values\': "" does nothing: an empty cell is an error by `needed`'
         for text in _invalid_words(fact, column.values, declaration):

@@ -115,6 +115,21 @@ def parse_day(text: str) -> str:
     return digits
 
 
+def matched_text(match: re.Match[str]) -> str:
+    r"""The first group of a column's pattern; of one with groups `year`, `month` and `day` that day, ``YYYYMMDD``.
+
+    Examples
+    --------
+    >>> matched_text(re.fullmatch(r"(?P<day>\d+)/(?P<month>\d+)/(?P<year>\d{4})", "1/12/2019"))
+    '20191201'
+    """
+    named = match.groupdict()
+    if {"year", "month", "day"} <= named.keys():
+        parts = [(named[name] or "").zfill(2) for name in ("year", "month", "day")]
+        return ("" if len(parts[0]) == 4 else "-").join(parts)  # of a year of two digits no date
+    return match[1] or ""
+
+
 def parse_exam_date(text: str) -> str:
     """Parse the day of an exam as :func:`parse_day` does, or its month or year, ``YYYYMM`` or ``YYYY``: all order exams.
 
