@@ -528,3 +528,36 @@ def test_an_outside_adapter_may_give_both_kinds_of_rows() -> None:
     facts = BreastFacts(1)
     assert LabelTable({("P", L): facts}, {"P": "no"}).excluded_patients == {"P": "no"}
     assert LabelTable(exams={("P", R, Exam(date="2014")): facts}).rows == {}
+
+
+@pytest.mark.parametrize(
+    ("rows", "outcome"),
+    [
+        ({"2020": 1}, Reason.LABEL_AMBIGUOUS),  # the images of 2016 are paired
+        ({"2016": 0, "2020": 1}, Reason.LABEL_AMBIGUOUS),
+        ({"2016": 0, "2020": 0}, 0),
+        ({"2016": 1, "2018": 0}, Reason.LABEL_AMBIGUOUS),
+        ({"": 1}, 1),
+    ],
+)
+def test_a_row_of_one_exam_labels_no_images_of_another_that_are_not_told_apart(
+    rows: dict[str, int], outcome: int | Reason
+) -> None:
+    policy = HeaderPolicy(keep_studies_apart=False)
+    exams = {("P", L, policy.exam(Exam(date=year))): BreastFacts(label) for year, label in rows.items()}
+    records = [
+        image(f"{year} {view}", view, study="", study_date=policy.exam(Exam(date=year)).date, exam_day=int(year))
+        for year in ("2016", "2020")
+        for view in View
+    ]
+    found = pair("ours", records, BreastLabels(LabelTable(exams=exams), policy=policy), {})
+    of_breast = {each.reason for each in found.rejections if each.what == "P_L"} - {Reason.LABEL_WITHOUT_IMAGE}
+    assert {breast.facts.label for breast in found.breasts} | of_breast == {outcome}
+
+
+def test_an_image_without_a_date_is_of_the_exam_of_the_row() -> None:
+    policy = HeaderPolicy(keep_studies_apart=False)
+    day = policy.exam(Exam(date="20200101"))
+    records = [image("1", View.CC, study="", study_date=day.date), image("2", View.MLO, study="")]
+    found = pair("ours", records, BreastLabels(LabelTable(exams={("P", L, day): BreastFacts(1)}), policy=policy), {})
+    assert [breast.facts.label for breast in found.breasts] == [1]

@@ -119,7 +119,8 @@ class BreastLabels:
                     ambiguous[patient, study, side] = f"{why}. Give the table {COLUMNS} that tells them apart"
         two = self._of_two_breasts(records, imaged, disputed)
         near = self._of_near_rows(records, claims)
-        for breast, why in (*two, *near, *self._zeros_lost(imaged), *self._spelled_otherwise(imaged)):
+        merged = self._of_some_images(imaged)
+        for breast, why in (*merged, *two, *near, *self._zeros_lost(imaged), *self._spelled_otherwise(imaged)):
             ambiguous.setdefault(breast, why)
         named = {(patient, side) for patient, _, side in claims}
         for breast, (first, *others) in claims.items():
@@ -221,6 +222,21 @@ class BreastLabels:
         for patient, _, studies, paths, _ in self._differing_rows(records, imaged):
             for path in sorted(set(disputed).intersection(paths)):
                 yield from (((patient, study, side), f"{path}: {why}") for study in studies for side in Laterality)
+
+    def _of_some_images(self, imaged: _Imaged) -> Iterator[tuple[ImagedBreast, str]]:
+        """Breasts of sets that do not tell exams apart, of whose images rows with an exam describe some alone.
+
+        The images that are paired may be the others: a cancer would be that of an earlier exam.
+        """
+        described = defaultdict[tuple[str, Laterality], list[tuple[Exam, BreastFacts]]](list)
+        for (patient, side, exam), facts in () if self.policy.exams_apart else self.table.exams.items():
+            described[patient, side].append((exam, facts))
+        for (patient, side), rows in described.items():
+            names = [Exam(*each) for each in imaged.get((patient, side), ())]
+            rows = [row for row in rows if any(_fits(row[0], n.study, n.accession, n.date) for n in names)]
+            if rows and not all(any(_may_be(exam, each) for exam, _ in rows) for each in names):
+                why = "names one exam, and the images of this breast are of several, which `studies_apart: false` takes for one"
+                yield (patient, "", side), f"{_place(rows[0][1])}: {why}; tell exams apart, or take the other images out"
 
     def _of_near_rows(
         self, records: Sequence[ImageRecord], claims: Mapping[ImagedBreast, Sequence[BreastFacts]]
@@ -421,7 +437,11 @@ def _fits(exam: Exam, study: str, accession: str, date: str) -> bool:
 
 def _may_be_of(exam: Exam, image: ImageRecord) -> bool:
     """Whether an exam of a table may be that of an image, as far as both have its names."""
-    return _fits(exam, image.study or exam.study, image.accession or exam.accession, image.study_date or exam.date)
+    return _may_be(exam, Exam(image.study, image.accession, image.study_date))
+
+
+def _may_be(exam: Exam, header: Exam) -> bool:
+    return _fits(exam, header.study or exam.study, header.accession or exam.accession, header.date or exam.date)
 
 
 def _place(facts: BreastFacts) -> str:
