@@ -214,10 +214,10 @@ def _choose(
 ) -> tuple[tuple[ImageRecord | None, ImageRecord | None], Rejection | None]:
     """Choose the best CC and the best MLO of the best kind that has both; the choice never depends on file order.
 
-    Where exams are not told apart, views of one day go before views of two, which may be of two exams: of the best kind that
-    has such a pair the first day, and images without a date last. Of one kind, views of one fidelity and one manufacturer go
-    before others, and originals before copies. Where no kind has both, the best of each view with the reason why they are no
-    pair.
+    Where exams are not told apart, or a table or path names them, views of one day go before views of two, which may be of two
+    exams: of the best kind that has such a pair the first day, and images without a date last. Of one kind, views of one
+    fidelity and one manufacturer go before others, and originals before copies. Where no kind has both, the best of each view
+    with the reason why they are no pair.
     """
     if len(images) == len(VIEWS) and len({image.kind for image in images}) == 1:
         only = {image.view: image for image in images}
@@ -228,6 +228,7 @@ def _choose(
         uid = published.get(image.path, image.sop_instance_uid)
         return _fidelity(image), image.orientation_unknown, -image.rows * image.columns, uid, image.path
 
+    of_header = key.study and "exam" not in images[0].identity_sources
     best: dict[Any, dict[View, ImageRecord]] = defaultdict(dict)  # by kind
     # By what both views have in common, which is tried in the order of its first part; of one order, in that of the images.
     alike: dict[tuple[Any, object], dict[View, ImageRecord]] = defaultdict(dict)
@@ -235,7 +236,7 @@ def _choose(
         best[image.kind].setdefault(image.view, image)
         fidelity, vendor, day = _fidelity(image), image.manufacturer, (image.exam_day is None, image.exam_day)
         for rank, common in enumerate([(fidelity, vendor), fidelity, vendor, None]):
-            for order in ((1, image.kind, rank), *([] if key.study else [(0, image.kind, day, rank)])):
+            for order in ((1, image.kind, rank), *([] if of_header else [(0, image.kind, day, rank)])):
                 alike[order, common].setdefault(image.view, image)
     for _, views in sorted(alike.items(), key=lambda group: group[0][0]):
         if len(views) == len(VIEWS):
