@@ -12,7 +12,7 @@ from typing import Any
 from fvpipe.config.formats import RASTER
 from fvpipe.dicom.decoding.decoders import find_decoder
 from fvpipe.indexing.labels.breast_labels import BreastLabels, ImagedBreast, imaged_breast
-from fvpipe.indexing.notes import boxes_beyond, in_two_studies, similar_patients_note, worse_findings
+from fvpipe.indexing.notes import boxes_beyond, boxes_of_others, in_two_studies, similar_patients_note, worse_findings
 from fvpipe.reasons import Reason, Rejection
 from fvpipe.types import VIEWS, Breast, BreastKey, Digest, ImageRecord, View
 
@@ -114,10 +114,12 @@ def pair(
     set_aside = {rejection.what for rejection in rejections}
     breasts: list[Breast] = []
     unpaired: list[Unpaired] = []
+    others: list[ImageRecord] = []
     candidates = sorted((r for r in records if r.path not in set_aside), key=lambda r: (*imaged_breast(r), r.path))
     for (patient, study, laterality), group in groupby(candidates, key=imaged_breast):
         key, images = BreastKey(dataset, patient, study, laterality), list(group)
         (cc, mlo), no_pair = _choose(key, images, published)
+        others += [image for image in images if image not in (cc, mlo)]
         facts = labels.facts(patient, study, laterality)
         findings = [labels.findings_of(image) if image else () for image in (cc, mlo)]
         breast, by_label = Breast(key, cc, mlo, facts, (findings[0], findings[1])), None
@@ -140,6 +142,7 @@ def pair(
         *similar_patients_note(records),
         *in_two_studies(image for each in unpaired for image in each.breast.images),
         *boxes_beyond(records, labels),
+        *boxes_of_others(others, labels),
         *worse_findings(breasts),
     )
     ordered = tuple(sorted([*rejections, *unmatched], key=rejection_order))
