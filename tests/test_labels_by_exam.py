@@ -537,7 +537,7 @@ def test_an_outside_adapter_may_give_both_kinds_of_rows() -> None:
         ({"2016": 0, "2020": 1}, Reason.LABEL_AMBIGUOUS),
         ({"2016": 0, "2020": 0}, 0),
         ({"2016": 1, "2018": 0}, Reason.LABEL_AMBIGUOUS),
-        ({"": 1}, 1),
+        ({"": 1}, Reason.LABEL_AMBIGUOUS),
     ],
 )
 def test_a_row_of_one_exam_labels_no_images_of_another_that_are_not_told_apart(
@@ -546,7 +546,7 @@ def test_a_row_of_one_exam_labels_no_images_of_another_that_are_not_told_apart(
     policy = HeaderPolicy(keep_studies_apart=False)
     exams = {("P", L, policy.exam(Exam(date=year))): BreastFacts(label) for year, label in rows.items()}
     records = [
-        image(f"{year} {view}", view, study="", study_date=policy.exam(Exam(date=year)).date, exam_day=int(year))
+        image(f"{year} {view}", view, study="", study_date=policy.exam(Exam(date=year)).date, exam_day=365 * int(year))
         for year in ("2016", "2020")
         for view in View
     ]
@@ -555,9 +555,27 @@ def test_a_row_of_one_exam_labels_no_images_of_another_that_are_not_told_apart(
     assert {breast.facts.label for breast in found.breasts} | of_breast == {outcome}
 
 
+@pytest.mark.parametrize(("days", "label"), [((1, 1, 9, 9), 1), ((1, 1, 999), None), ((1, 999), 1)])
+def test_a_row_without_an_exam_labels_images_of_one_that_are_not_told_apart(days: tuple[int, ...], label: int | None) -> None:
+    """Films of one exam may have two dates of digitization; one view of two years is of two exams."""
+    policy, views = HeaderPolicy(keep_studies_apart=False), [*View, *View]
+    records = [image(str(i), views[i], study="", exam_day=day) for i, day in enumerate(days)]
+    found = pair("ours", records, BreastLabels(LabelTable({("P", L): BreastFacts(1)}), policy=policy), {})
+    assert [breast.facts.label for breast in found.breasts] == ([] if label is None else [label])
+
+
 def test_an_image_without_a_date_is_of_the_exam_of_the_row() -> None:
     policy = HeaderPolicy(keep_studies_apart=False)
     day = policy.exam(Exam(date="20200101"))
     records = [image("1", View.CC, study="", study_date=day.date), image("2", View.MLO, study="")]
     found = pair("ours", records, BreastLabels(LabelTable(exams={("P", L, day): BreastFacts(1)}), policy=policy), {})
     assert [breast.facts.label for breast in found.breasts] == [1]
+
+
+def test_a_row_that_adds_facts_says_that_it_fits_several_exams() -> None:
+    exams = {("P", L, Exam(study=study)): BreastFacts(0) for study in "ST"}
+    table = LabelTable(exams=exams, added={("P", L, Exam()): BreastFacts(subtype="A", place="types.csv, line 2")})
+    records = [image(study + view, view, study=study) for study in "ST" for view in View]
+    found = pair("ours", records, BreastLabels(table), {})
+    assert [breast.facts.subtype for breast in found.breasts] == ["", ""]
+    assert found.label_hints[0].endswith("types.csv, line 2 (fits 2 imaged exams)")

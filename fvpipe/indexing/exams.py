@@ -9,7 +9,10 @@ from itertools import pairwise
 
 from fvpipe.datasets.declared.values import first_day
 from fvpipe.dicom.policy import HeaderPolicy
-from fvpipe.types import ImageRecord
+from fvpipe.types import ImageRecord, Laterality, View
+
+EPISODE_DAYS = 200
+"""How long one exam may go on as tables and paths name exams, by a half-year or as a screening and its recall."""
 
 
 def with_stated_days(records: Iterable[ImageRecord], dates: Mapping[str, str], policy: HeaderPolicy) -> list[ImageRecord]:
@@ -43,6 +46,15 @@ def with_stated_days(records: Iterable[ImageRecord], dates: Mapping[str, str], p
         if day != record.exam_day:
             found.append(replace(record, exam_day=day))
     return found
+
+
+def of_several_exams(records: Iterable[ImageRecord]) -> set[tuple[str, str, Laterality]]:
+    """Find breasts, by patient, study and side, that have one view on two days too far apart for one exam."""
+    days: dict[tuple[tuple[str, str, Laterality], View], set[int]] = defaultdict(set)
+    for record in records:
+        if record.exam_day is not None:
+            days[(record.patient_id, record.study, record.laterality), record.view].add(record.exam_day)
+    return {breast for (breast, _), of_view in days.items() if max(of_view) - min(of_view) > EPISODE_DAYS}
 
 
 def exam_order(records: Iterable[ImageRecord]) -> dict[tuple[str, str], int]:

@@ -11,6 +11,7 @@ from itertools import chain
 from fvpipe.datasets.adapter import ImageFacts, LabelTable
 from fvpipe.datasets.combine import DescribedBreast, combined, differing_facts, with_more
 from fvpipe.dicom.policy import HeaderPolicy
+from fvpipe.indexing.exams import of_several_exams
 from fvpipe.indexing.labels.spellings import MAX_ADDED_ZEROS, hint_of, spellings, with_zeros
 from fvpipe.indexing.labels.statements import BreastStatements
 from fvpipe.printable import first_names
@@ -119,7 +120,7 @@ class BreastLabels:
                     ambiguous[patient, study, side] = f"{why}. Give the table {COLUMNS} that tells them apart"
         two = self._of_two_breasts(records, imaged, disputed)
         near = self._of_near_rows(records, claims)
-        merged = self._of_some_images(imaged)
+        merged = () if self.policy.exams_apart else self._of_some_images(records, imaged)
         for breast, why in (*merged, *two, *near, *self._zeros_lost(imaged), *self._spelled_otherwise(imaged)):
             ambiguous.setdefault(breast, why)
         named = {(patient, side) for patient, _, side in claims}
@@ -137,7 +138,7 @@ class BreastLabels:
             if len(studies) == 1 and (breast := (patient, studies[0], side)) in known:
                 known[breast] = with_more(known[breast], facts)
             else:
-                unused.append(facts.place)
+                unused.append(facts.place + (f" (fits {len(studies)} imaged exams)" if len(studies) > 1 else ""))
         if self.default != BreastFacts():
             of_exams = {breast[:2] for breast in (*self.table.exams, *self.table.implied)}
             of_rejected_images = {(patient, side) for (patient, _, side), _ in of_rejected}  # also at other exams
@@ -223,20 +224,21 @@ class BreastLabels:
             for path in sorted(set(disputed).intersection(paths)):
                 yield from (((patient, study, side), f"{path}: {why}") for study in studies for side in Laterality)
 
-    def _of_some_images(self, imaged: _Imaged) -> Iterator[tuple[ImagedBreast, str]]:
-        """Breasts of sets that do not tell exams apart, of whose images rows with an exam describe some alone.
+    def _of_some_images(self, records: Sequence[ImageRecord], imaged: _Imaged) -> Iterator[tuple[ImagedBreast, str]]:
+        """Breasts of a set that does not tell exams apart whose images are of others, too, than a row names, or of several.
 
-        The images that are paired may be the others: a cancer would be that of an earlier exam.
+        The images that are paired may be those of another exam: a cancer would be that of an earlier one.
         """
-        described = defaultdict[tuple[str, Laterality], list[tuple[Exam, BreastFacts]]](list)
-        for (patient, side, exam), facts in () if self.policy.exams_apart else self.table.exams.items():
-            described[patient, side].append((exam, facts))
-        for (patient, side), rows in described.items():
-            names = [Exam(*each) for each in imaged.get((patient, side), ())]
-            rows = [row for row in rows if any(_fits(row[0], n.study, n.accession, n.date) for n in names)]
-            if rows and not all(any(_may_be(exam, each) for exam, _ in rows) for each in names):
-                why = "names one exam, and the images of this breast are of several, which `studies_apart: false` takes for one"
-                yield (patient, "", side), f"{_place(rows[0][1])}: {why}; tell exams apart, or take the other images out"
+        rows, several = defaultdict[ImagedBreast, list[tuple[Exam, BreastFacts]]](list), of_several_exams(records)
+        for patient, side, exam, facts, studies in self._fitting(imaged):
+            for study in studies if facts != BreastFacts() else ():
+                rows[patient, study, side].append((exam, facts))
+        why = "names one exam or none, and the images of this breast are of several, which `studies_apart: false` takes for one"
+        for (patient, study, side), found in rows.items():
+            names = (Exam(*each) for each in imaged[patient, side])
+            is_of_all = all(any(_may_be(exam, each) for exam, _ in found) for each in names)
+            if not is_of_all or ((patient, study, side) in several and any(exam == Exam() for exam, _ in found)):
+                yield (patient, study, side), f"{_place(found[0][1])}: {why}; tell exams apart, or take other images out"
 
     def _of_near_rows(
         self, records: Sequence[ImageRecord], claims: Mapping[ImagedBreast, Sequence[BreastFacts]]

@@ -6,12 +6,11 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 
+from fvpipe.indexing.exams import EPISODE_DAYS
 from fvpipe.indexing.labels.breast_labels import BreastLabels, imaged_breast
 from fvpipe.reasons import Reason, Rejection
 from fvpipe.types import ImageRecord, Laterality, View
 
-EPISODE_DAYS = 180
-"""How long what a table or path calls one exam may go on, as a screening and its recall: screenings are a year apart."""
 _PERSON = {"birth": "Patient's Birth Date", "sex": "Patient's Sex", "issuer": "Issuer of Patient ID"}
 
 
