@@ -21,7 +21,7 @@ from fvpipe.indexing.labels.breast_labels import BreastLabels
 from fvpipe.indexing.pairing import pair
 from fvpipe.project.standalone import standalone_source
 from fvpipe.reasons import Reason
-from fvpipe.testing import index_folder, write_image
+from fvpipe.testing import index_folder, write_image, write_table
 from fvpipe.types import BreastFacts, Digest, Exam, ImageRecord, Laterality, View
 from tests.conftest import build, run
 from tests.support import factory
@@ -579,3 +579,28 @@ def test_a_row_that_adds_facts_says_that_it_fits_several_exams() -> None:
     found = pair("ours", records, BreastLabels(table), {})
     assert [breast.facts.subtype for breast in found.breasts] == ["", ""]
     assert found.label_hints[0].endswith("types.csv, line 2 (fits 2 imaged exams)")
+
+
+@pytest.mark.parametrize(("labels", "outcome"), [((0, 1), Reason.LABEL_AMBIGUOUS), ((1, 1), 1), ((0, 0), 0)])
+def test_the_worst_row_of_another_year_labels_no_images(labels: tuple[int, int], outcome: int | Reason, tmp_path: Path) -> None:
+    rows = []
+    for number, (year, label) in enumerate(zip(("2016", "2020"), labels, strict=True)):
+        for i, view in enumerate(View):
+            file = f"{year}_{view}.dcm"
+            elements: dict[str, Any] = {
+                "PatientID": "P",
+                "ImageLaterality": "L",
+                "ViewPosition": view.value,
+                "StudyDate": f"{year}0101",
+            }
+            write_image(tmp_path / "in" / file, 4 * number + i + 1, view=view, **elements)
+            rows.append({"file": file, "cancer": label})
+    write_table(tmp_path / "in" / "t.csv", rows)
+    column = '{column: cancer, values: {"1": malignant, "0": benign}}'
+    (tmp_path / "own.yaml").write_text(
+        "name: own\nlicense: ours\nheaders: {studies_apart: false}\ntables:\n"
+        f"  - {{file: t.csv, path: file, label: label, combine: worst, columns: {{label: {column}}}}}\n"
+    )
+    found = index_folder(tmp_path / "in", str(tmp_path / "own.yaml"))
+    of_breast = [each.reason for each in found.rejections if each.reason is not Reason.SUPERSEDED]
+    assert [breast.facts.label for breast in found.breasts] + of_breast == [outcome]

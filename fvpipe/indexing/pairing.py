@@ -11,7 +11,8 @@ from typing import Any
 
 from fvpipe.config.formats import RASTER
 from fvpipe.dicom.decoding.decoders import find_decoder
-from fvpipe.indexing.labels.breast_labels import BreastLabels, ImagedBreast, imaged_breast
+from fvpipe.indexing.labels.breast_labels import BreastLabels
+from fvpipe.indexing.labels.imaged_exams import ImagedBreast, imaged_breast
 from fvpipe.indexing.notes import boxes_beyond, boxes_of_others, in_two_studies, similar_patients_note, worse_findings
 from fvpipe.reasons import Reason, Rejection
 from fvpipe.types import VIEWS, Breast, BreastKey, Digest, ImageRecord, View

@@ -7,7 +7,8 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 
 from fvpipe.indexing.exams import EPISODE_DAYS
-from fvpipe.indexing.labels.breast_labels import BreastLabels, imaged_breast
+from fvpipe.indexing.labels.breast_labels import BreastLabels
+from fvpipe.indexing.labels.imaged_exams import imaged_breast
 from fvpipe.reasons import Reason, Rejection
 from fvpipe.types import ImageRecord, Laterality, View
 
