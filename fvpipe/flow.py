@@ -24,7 +24,7 @@ from fvpipe.cache.sample_store import SampleStore
 from fvpipe.datasets.source import Source
 from fvpipe.execution.workers import Workers
 from fvpipe.imaging.canvas import needed_views
-from fvpipe.indexing.exams import exam_order
+from fvpipe.indexing.exams import exam_order, with_stated_days
 from fvpipe.indexing.files.headers import read_headers, read_published_uids
 from fvpipe.indexing.files.pixel_contents import read_pixel_contents
 from fvpipe.indexing.files.scan import list_files, without_strays
@@ -71,6 +71,8 @@ def index(source: Source, workers: Workers, file_cache: FileCache, *, digest: bo
     headers, digests, headers_read = read_headers(source, to_read, workers, file_cache, digest, statements.stated)
     rows, exams = rows_of_rejected_images(source, headers, statements, labels, files, workers, file_cache)
     headers = statements.reject_unlisted(headers | left_out)
+    accepted = (header for header in headers.values() if isinstance(header, ImageRecord))
+    headers |= {record.path: record for record in with_stated_days(accepted, statements.exam_dates, source.policy)}
     del statements, to_read  # of half a million images, they take as much memory as the headers
     headers, passed_over = without_strays(headers, files, passed_over, source.root, file_cache, formats)
 

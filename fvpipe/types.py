@@ -177,7 +177,7 @@ class ImageRecord:
     for_processing: bool
     accession: str = field(default="", kw_only=True)
     study_date: str = field(default="", kw_only=True)
-    exam_day: int | None = field(default=None, kw_only=True)
+    exam_day: int | None = field(default=None, kw_only=True, compare=False)  # rows of other images count, too
     person: str = field(default="", kw_only=True)
     series: str = field(default="", kw_only=True)
     identity_from: str = field(default="", kw_only=True, compare=False)

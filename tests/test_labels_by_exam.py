@@ -21,7 +21,7 @@ from fvpipe.indexing.labels.breast_labels import BreastLabels
 from fvpipe.indexing.pairing import pair
 from fvpipe.project.standalone import standalone_source
 from fvpipe.reasons import Reason
-from fvpipe.testing import index_folder, write_image
+from fvpipe.testing import index_folder, write_image, write_table
 from fvpipe.types import BreastFacts, Digest, Exam, ImageRecord, Laterality, View
 from tests.conftest import build, run
 from tests.support import factory
@@ -528,3 +528,79 @@ def test_an_outside_adapter_may_give_both_kinds_of_rows() -> None:
     facts = BreastFacts(1)
     assert LabelTable({("P", L): facts}, {"P": "no"}).excluded_patients == {"P": "no"}
     assert LabelTable(exams={("P", R, Exam(date="2014")): facts}).rows == {}
+
+
+@pytest.mark.parametrize(
+    ("rows", "outcome"),
+    [
+        ({"2020": 1}, Reason.LABEL_AMBIGUOUS),  # the images of 2016 are paired
+        ({"2016": 0, "2020": 1}, Reason.LABEL_AMBIGUOUS),
+        ({"2016": 0, "2020": 0}, 0),
+        ({"2016": 1, "2018": 0}, Reason.LABEL_AMBIGUOUS),
+        ({"": 1}, Reason.LABEL_AMBIGUOUS),
+    ],
+)
+def test_a_row_of_one_exam_labels_no_images_of_another_that_are_not_told_apart(
+    rows: dict[str, int], outcome: int | Reason
+) -> None:
+    policy = HeaderPolicy(keep_studies_apart=False)
+    exams = {("P", L, policy.exam(Exam(date=year))): BreastFacts(label) for year, label in rows.items()}
+    records = [
+        image(f"{year} {view}", view, study="", study_date=policy.exam(Exam(date=year)).date, exam_day=365 * int(year))
+        for year in ("2016", "2020")
+        for view in View
+    ]
+    found = pair("ours", records, BreastLabels(LabelTable(exams=exams), policy=policy), {})
+    of_breast = {each.reason for each in found.rejections if each.what == "P_L"} - {Reason.LABEL_WITHOUT_IMAGE}
+    assert {breast.facts.label for breast in found.breasts} | of_breast == {outcome}
+
+
+@pytest.mark.parametrize(("days", "label"), [((1, 1, 9, 9), 1), ((1, 1, 999), None), ((1, 999), 1)])
+def test_a_row_without_an_exam_labels_images_of_one_that_are_not_told_apart(days: tuple[int, ...], label: int | None) -> None:
+    """Films of one exam may have two dates of digitization; one view of two years is of two exams."""
+    policy, views = HeaderPolicy(keep_studies_apart=False), [*View, *View]
+    records = [image(str(i), views[i], study="", exam_day=day) for i, day in enumerate(days)]
+    found = pair("ours", records, BreastLabels(LabelTable({("P", L): BreastFacts(1)}), policy=policy), {})
+    assert [breast.facts.label for breast in found.breasts] == ([] if label is None else [label])
+
+
+def test_an_image_without_a_date_is_of_the_exam_of_the_row() -> None:
+    policy = HeaderPolicy(keep_studies_apart=False)
+    day = policy.exam(Exam(date="20200101"))
+    records = [image("1", View.CC, study="", study_date=day.date), image("2", View.MLO, study="")]
+    found = pair("ours", records, BreastLabels(LabelTable(exams={("P", L, day): BreastFacts(1)}), policy=policy), {})
+    assert [breast.facts.label for breast in found.breasts] == [1]
+
+
+def test_a_row_that_adds_facts_says_that_it_fits_several_exams() -> None:
+    exams = {("P", L, Exam(study=study)): BreastFacts(0) for study in "ST"}
+    table = LabelTable(exams=exams, added={("P", L, Exam()): BreastFacts(subtype="A", place="types.csv, line 2")})
+    records = [image(study + view, view, study=study) for study in "ST" for view in View]
+    found = pair("ours", records, BreastLabels(table), {})
+    assert [breast.facts.subtype for breast in found.breasts] == ["", ""]
+    assert found.label_hints[0].endswith("types.csv, line 2 (fits 2 imaged exams)")
+
+
+@pytest.mark.parametrize(("labels", "outcome"), [((0, 1), Reason.LABEL_AMBIGUOUS), ((1, 1), 1), ((0, 0), 0)])
+def test_the_worst_row_of_another_year_labels_no_images(labels: tuple[int, int], outcome: int | Reason, tmp_path: Path) -> None:
+    rows = []
+    for number, (year, label) in enumerate(zip(("2016", "2020"), labels, strict=True)):
+        for i, view in enumerate(View):
+            file = f"{year}_{view}.dcm"
+            elements: dict[str, Any] = {
+                "PatientID": "P",
+                "ImageLaterality": "L",
+                "ViewPosition": view.value,
+                "StudyDate": f"{year}0101",
+            }
+            write_image(tmp_path / "in" / file, 4 * number + i + 1, view=view, **elements)
+            rows.append({"file": file, "cancer": label})
+    write_table(tmp_path / "in" / "t.csv", rows)
+    column = '{column: cancer, values: {"1": malignant, "0": benign}}'
+    (tmp_path / "own.yaml").write_text(
+        "name: own\nlicense: ours\nheaders: {studies_apart: false}\ntables:\n"
+        f"  - {{file: t.csv, path: file, label: label, combine: worst, columns: {{label: {column}}}}}\n"
+    )
+    found = index_folder(tmp_path / "in", str(tmp_path / "own.yaml"))
+    of_breast = [each.reason for each in found.rejections if each.reason is not Reason.SUPERSEDED]
+    assert [breast.facts.label for breast in found.breasts] + of_breast == [outcome]

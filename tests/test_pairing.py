@@ -23,6 +23,7 @@ from fvpipe.dicom.policy import HeaderPolicy
 from fvpipe.execution.workers import Workers, WorkerSettings
 from fvpipe.flow import index
 from fvpipe.indexing import pairing
+from fvpipe.indexing.exams import with_stated_days
 from fvpipe.indexing.labels.breast_labels import BreastLabels
 from fvpipe.indexing.labels.contradictions import contradictions
 from fvpipe.indexing.notes import similar_patients_note
@@ -35,6 +36,7 @@ from fvpipe.types import (
     Digest,
     Edge,
     Exam,
+    Finding,
     ImageRecord,
     Laterality,
     Orientation,
@@ -170,7 +172,13 @@ MIXED: dict[str, tuple[list[dict[str, Any]], str]] = {
     "a birth unknown": ([{"person": "birth:1 sex:2"}, {"person": "sex:2"}], ""),
     "another study": ([{"patient_age": "045Y"}, {"patient_age": "071Y", "study": "T"}], ""),
     "studies not told apart": ([{"patient_age": "045Y", "study": ""}, {"patient_age": "071Y", "study": ""}], ""),
-    "exams of a table": ([{"exam_day": 1, "identity_from": "exam table"}, {"exam_day": 9, "identity_from": "exam table"}], ""),
+    "exams of a table": ([{"exam_day": day, "identity_from": "exam table"} for day in (1, 9)], ""),
+    "two years' exams by one name of a table": (
+        [{"exam_day": day, "identity_from": "exam table"} for day in (1, 400)], "the date (exam_date, else Study Date)",
+    ),
+    "two ages by one name of a path": (
+        [{"patient_age": age, "identity_from": "exam path"} for age in ("045Y", "049Y")], "Patient's Age",
+    ),
 }  # fmt: skip
 
 
@@ -323,9 +331,10 @@ OF_DAYS: dict[str, list[tuple[View, dict[str, Any]]]] = {  # the pair stands fir
 }  # fmt: skip
 
 
+@pytest.mark.parametrize("exam", [{"study": ""}, {"identity_from": "exam path"}], ids=["none", "path"])
 @pytest.mark.parametrize("name", OF_DAYS)
-def test_views_of_one_day_pair_before_views_of_two(name: str) -> None:
-    records = [image(str(9 - i), view, study="", rows=4000 + i, **tags) for i, (view, tags) in enumerate(OF_DAYS[name])]
+def test_views_of_one_day_pair_before_views_of_two(name: str, exam: dict[str, str]) -> None:
+    records = [image(str(9 - i), view, rows=4000 + i, **exam, **tags) for i, (view, tags) in enumerate(OF_DAYS[name])]
     for order in (records, records[::-1]):
         assert pairs(paired(*order)) == [("9", "8")]
 
@@ -334,6 +343,33 @@ def test_days_count_for_nothing_where_exams_are_told_apart() -> None:
     """An exam may go on after midnight, and be repeated then in part."""
     found = paired(image("1", exam_day=1), image("2", MLO, exam_day=1), image("3", exam_day=2, rows=5000))
     assert pairs(found) == [("3", "2")]
+
+
+def test_boxes_on_an_image_that_is_not_taken_are_noted() -> None:
+    """A breast whose lesion is outlined on a second CC seemed to have no finding."""
+    records = [image("1", sop_instance_uid="1"), image("2", MLO), image("3", sop_instance_uid="3")]
+    box = Finding("mass", None, 1, 9, 1, 9)
+    for marked, count in (("1", 0), ("3", 1)):
+        found = pair("set", records, BreastLabels(LabelTable(findings={marked: [box]})), {})
+        assert sum(map(len, found.breasts[0].findings)) == 1 - count
+        assert [note[:48] for note in found.notes] == ["boxes of 1 image(s) are in no sample, since anot"] * count
+
+
+@pytest.mark.parametrize(
+    ("stated", "days"),
+    [
+        ({"a": "2020", "b": "2019"}, {"a": 365, "b": 0, "c": None}),
+        ({"a": "2020", "b": "20200101"}, {"a": None, "b": None, "c": None}),
+        ({"d": "2020"}, {}),
+    ],
+)
+def test_days_of_tables_and_of_headers_are_not_compared(stated: dict[str, str], days: dict[str, int | None]) -> None:
+    """`exam_date` had no effect where the header alone names the patient, and was compared with dates of other headers."""
+    policy = HeaderPolicy(identifier_key=b"k" * 32)
+    records = [image(name, patient_id="Q" if name == "q" else "P", exam_day=7) for name in "abcq"]
+    found = {each.path: each.exam_day for each in with_stated_days(records, stated, policy)}
+    first = min((day for day in found.values() if day is not None), default=0)
+    assert {name: None if day is None else day - first for name, day in found.items()} == days
 
 
 def test_views_of_one_manufacturer_pair_before_views_of_two() -> None:

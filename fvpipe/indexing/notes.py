@@ -59,6 +59,13 @@ def boxes_beyond(records: Iterable[ImageRecord], labels: BreastLabels) -> Iterat
         yield f"{note}. Are they of images of another size?"
 
 
+def boxes_of_others(images: Iterable[ImageRecord], labels: BreastLabels) -> Iterator[str]:
+    """A note on boxes on images of which another one of the view is taken: a breast would seem to have no finding."""
+    if lost := [image.path for image in images if labels.findings_of(image)]:
+        note = f"boxes of {len(lost)} image(s) are in no sample, since another image of the view is taken: {first_names(lost)}"
+        yield f"{note}. Take that other one out of the folder where the boxes matter"
+
+
 def _reaches_beyond(box: Finding, image: ImageRecord) -> bool:
     """Whether a box has edges outside its image, by more than rounding."""
     return min(box.top, box.left) < -1 or box.bottom > image.rows + 1 or box.right > image.columns + 1

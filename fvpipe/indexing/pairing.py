@@ -14,8 +14,9 @@ from typing import Any
 
 from fvpipe.config.formats import RASTER
 from fvpipe.dicom.decoding.decoders import find_decoder
-from fvpipe.indexing.labels.breast_labels import BreastLabels, ImagedBreast, imaged_breast
-from fvpipe.indexing.notes import boxes_beyond, in_two_studies, similar_patients_note, worse_findings
+from fvpipe.indexing.labels.breast_labels import BreastLabels
+from fvpipe.indexing.labels.imaged_exams import ImagedBreast, imaged_breast
+from fvpipe.indexing.notes import boxes_beyond, boxes_of_others, in_two_studies, similar_patients_note, worse_findings
 from fvpipe.reasons import Reason, Rejection
 from fvpipe.types import VIEWS, Breast, BreastKey, Digest, ImageRecord, View
 
@@ -117,10 +118,12 @@ def pair(
     set_aside = {rejection.what for rejection in rejections}
     breasts: list[Breast] = []
     unpaired: list[Unpaired] = []
+    others: list[ImageRecord] = []
     candidates = sorted((r for r in records if r.path not in set_aside), key=lambda r: (*imaged_breast(r), r.path))
     for (patient, study, laterality), group in groupby(candidates, key=imaged_breast):
         key, images = BreastKey(dataset, patient, study, laterality), list(group)
         (cc, mlo), no_pair = _choose_pair(key, images, published)
+        others += [image for image in images if image not in (cc, mlo)]
         facts = labels.facts(patient, study, laterality)
         findings = [labels.findings_of(image) if image else () for image in (cc, mlo)]
         breast, by_label = Breast(key, cc, mlo, facts, (findings[0], findings[1])), None
@@ -143,6 +146,7 @@ def pair(
         *similar_patients_note(records),
         *in_two_studies(image for each in unpaired for image in each.breast.images),
         *boxes_beyond(records, labels),
+        *boxes_of_others(others, labels),
         *worse_findings(breasts),
     )
     ordered = tuple(sorted([*rejections, *unmatched], key=rejection_order))
@@ -217,10 +221,10 @@ def _choose_pair(
 ) -> tuple[tuple[ImageRecord | None, ImageRecord | None], Rejection | None]:
     """Choose the best CC and the best MLO of the best kind that has both; the choice never depends on file order.
 
-    Where exams are not told apart, views of one day go before views of two, which may be of two exams: of the best kind that
-    has such a pair the first day, and images without a date last. Of one kind, views of one fidelity and one manufacturer go
-    before others, and originals before copies. Where no kind has both, the best of each view with the reason why they are no
-    pair.
+    Where exams are not told apart, or a table or path names them, views of one day go before views of two, which may be of two
+    exams: of the best kind that has such a pair the first day, and images without a date last. Of one kind, views of one
+    fidelity and one manufacturer go before others, and originals before copies. Where no kind has both, the best of each view
+    with the reason why they are no pair.
     """
     if len(images) == len(VIEWS) and len({image.kind for image in images}) == 1:
         only = {image.view: image for image in images}
@@ -231,6 +235,7 @@ def _choose_pair(
         uid = published.get(image.path, image.sop_instance_uid)
         return _fidelity(image), image.orientation_unknown, -image.rows * image.columns, uid, image.path
 
+    of_header = key.study and "exam" not in images[0].identity_sources
     best: dict[Any, dict[View, ImageRecord]] = defaultdict(dict)  # by kind
     # By what both views have in common, which is tried in the order of its first part; of one order, in that of the images.
     alike: dict[tuple[Any, object], dict[View, ImageRecord]] = defaultdict(dict)
@@ -238,7 +243,7 @@ def _choose_pair(
         best[image.kind].setdefault(image.view, image)
         fidelity, vendor, day = _fidelity(image), image.manufacturer, (image.exam_day is None, image.exam_day)
         for rank, common in enumerate([(fidelity, vendor), fidelity, vendor, None]):
-            for order in ((1, image.kind, rank), *([] if key.study else [(0, image.kind, day, rank)])):
+            for order in ((1, image.kind, rank), *([] if of_header else [(0, image.kind, day, rank)])):
                 alike[order, common].setdefault(image.view, image)
     for _, views in sorted(alike.items(), key=lambda group: group[0][0]):
         if len(views) == len(VIEWS):

@@ -11,14 +11,22 @@ from itertools import chain
 from fvpipe.datasets.adapter import ImageFacts, LabelTable
 from fvpipe.datasets.combine import DescribedBreast, combined, differing_facts, with_more
 from fvpipe.dicom.policy import HeaderPolicy
+from fvpipe.indexing.exams import of_several_exams
+from fvpipe.indexing.labels.imaged_exams import (
+    Imaged,
+    ImagedBreast,
+    fits,
+    imaged_breast,
+    imaged_exams,
+    may_be,
+    may_be_of,
+)
 from fvpipe.indexing.labels.spellings import MAX_ADDED_ZEROS, hint_of, spellings, with_zeros
 from fvpipe.indexing.labels.statements import BreastStatements
 from fvpipe.printable import first_names
 from fvpipe.reasons import LABEL_TABLE, Reason, Rejection
 from fvpipe.types import BreastFacts, Exam, Finding, ImageRecord, Laterality
 
-ImagedBreast = tuple[str, str, Laterality]
-"""Patient, study and side, as the header of an image names them."""
 COLUMNS = "a column study_uid, accession or study_date (or exam, where no header names it; other names by `labels`)"
 
 
@@ -104,7 +112,7 @@ class BreastLabels:
         if self.match is not None:
             return self
         records = list(records)
-        claims = self._claims_of_images(records, imaged := _imaged(records), of_rejected)
+        claims = self._claims_of_images(records, imaged := imaged_exams(records), of_rejected)
         ambiguous: dict[ImagedBreast, str] = {}
         rejected = defaultdict[tuple[str, Laterality], set[str]](set)
         for patient, study, side in rejected_exams:
@@ -119,7 +127,8 @@ class BreastLabels:
                     ambiguous[patient, study, side] = f"{why}. Give the table {COLUMNS} that tells them apart"
         two = self._of_two_breasts(records, imaged, disputed)
         near = self._of_near_rows(records, claims)
-        for breast, why in (*two, *near, *self._zeros_lost(imaged), *self._spelled_otherwise(imaged)):
+        merged = () if self.policy.exams_apart else self._of_some_images(records, imaged)
+        for breast, why in (*merged, *two, *near, *self._zeros_lost(imaged), *self._spelled_otherwise(imaged)):
             ambiguous.setdefault(breast, why)
         named = {(patient, side) for patient, _, side in claims}
         for breast, (first, *others) in claims.items():
@@ -136,7 +145,7 @@ class BreastLabels:
             if len(studies) == 1 and (breast := (patient, studies[0], side)) in known:
                 known[breast] = with_more(known[breast], facts)
             else:
-                unused.append(facts.place)
+                unused.append(facts.place + (f" (fits {len(studies)} imaged exams)" if len(studies) > 1 else ""))
         if self.default != BreastFacts():
             of_exams = {breast[:2] for breast in (*self.table.exams, *self.table.implied)}
             of_rejected_images = {(patient, side) for (patient, _, side), _ in of_rejected}  # also at other exams
@@ -146,7 +155,7 @@ class BreastLabels:
     def _claims_of_images(
         self,
         records: Sequence[ImageRecord],
-        imaged: _Imaged,
+        imaged: Imaged,
         of_rejected: Sequence[tuple[ImagedBreast, Sequence[BreastFacts]]],
     ) -> dict[ImagedBreast, list[BreastFacts]]:
         """What rows that list images, and the paths, say of each breast."""
@@ -194,7 +203,7 @@ class BreastLabels:
         return self.table.images.get(image.sop_instance_uid) or self.statements.sizes_by_path.get(image.path) or ImageFacts(0)
 
     def _of_two_breasts(
-        self, records: Sequence[ImageRecord], imaged: _Imaged, disputed: Collection[str]
+        self, records: Sequence[ImageRecord], imaged: Imaged, disputed: Collection[str]
     ) -> Iterator[tuple[ImagedBreast, str]]:
         """Breasts that the row of an image may describe where it names another side, patient or exam than the image.
 
@@ -214,13 +223,38 @@ class BreastLabels:
                 exams = {row.exam, *self.statements.exams_by_path.get(image.path, ())} - {Exam()}
                 exams = exams or {Exam(image.study if patient == image.patient_id else "")}
                 named = imaged.get((patient, side), ())
-                fitting = {(patient, study, side) for study, *names in named if any(_fits(e, study, *names) for e in exams)}
+                fitting = {(patient, study, side) for study, *names in named if any(fits(e, study, *names) for e in exams)}
                 of_two.append((image.path, {own} | fitting, outcomes))
         for path, breasts, outcomes in of_two:  # what other rows say, too, is known of either
             yield from ((breast, f"{path}: {why}") for breast in sorted(breasts) if said[breast] != outcomes)
         for patient, _, studies, paths, _ in self._differing_rows(records, imaged):
             for path in sorted(set(disputed).intersection(paths)):
                 yield from (((patient, study, side), f"{path}: {why}") for study in studies for side in Laterality)
+
+    def _of_some_images(self, records: Sequence[ImageRecord], imaged: Imaged) -> Iterator[tuple[ImagedBreast, str]]:
+        """Breasts of a set that does not tell exams apart whose images are of others, too, than a row names, or of several.
+
+        The images that are paired may be those of another exam: a cancer would be that of an earlier one.
+        """
+        rows, several = defaultdict[ImagedBreast, list[tuple[Exam, BreastFacts]]](list), of_several_exams(records)
+        for patient, side, exam, facts, studies in self._fitting(imaged):
+            for study in studies if facts != BreastFacts() else ():
+                rows[patient, study, side].append((exam, facts))
+        of_images = defaultdict[ImagedBreast, dict[tuple[int, str], BreastFacts]](dict)
+        for image in records if several else ():
+            for facts in (*self.statements.facts_by_path.get(image.path, ()), *self.row_of(image).facts):
+                of_images[imaged_breast(image)].setdefault((facts.label, facts.excluded), facts)
+        places = {
+            breast: next(iter(said.values())) for breast, said in of_images.items() if breast in several and len(said) > 1
+        }
+        for breast, found in rows.items():
+            names = (Exam(*each) for each in imaged[breast[0], breast[2]])
+            is_of_all = all(any(may_be(exam, each) for exam, _ in found) for each in names)
+            if not is_of_all or (breast in several and any(exam == Exam() for exam, _ in found)):
+                places.setdefault(breast, found[0][1])
+        why = "names one exam or none, and the images of this breast are of several, which `studies_apart: false` takes for one"
+        for breast, facts in places.items():
+            yield breast, f"{_place(facts)}: {why}; tell exams apart, or take other images out"
 
     def _of_near_rows(
         self, records: Sequence[ImageRecord], claims: Mapping[ImagedBreast, Sequence[BreastFacts]]
@@ -235,7 +269,7 @@ class BreastLabels:
                 yield breast, f"{_place(rows[0])}: {what}; write it as the input has it"
 
     def _differing_rows(
-        self, records: Sequence[ImageRecord], imaged: _Imaged
+        self, records: Sequence[ImageRecord], imaged: Imaged
     ) -> Iterator[tuple[str, Laterality, set[str], Sequence[str], Sequence[BreastFacts]]]:
         """Patient, side, imaged exams, paths and facts of each breast about whose images rows differ."""
         study_of = {record.path: record.study for record in records} if self.statements.contradicting_rows else {}
@@ -243,14 +277,14 @@ class BreastLabels:
             # The header's exam has another name than that of rows: it is that of their images.
             studies = {study_of[path] for path in paths if path in study_of}
             if not studies and exam != Exam():
-                studies = {study for study, *names in imaged.get((patient, side), ()) if _fits(exam, study, *names)}
+                studies = {study for study, *names in imaged.get((patient, side), ()) if fits(exam, study, *names)}
             yield patient, side, studies, paths, facts
 
     def names_another_exam(self, image: ImageRecord) -> bool:
         """Whether the row of an image, or its path, names another exam than its header, as far as both name one."""
         row = self.row_of(image)  # one that names its patient, too, may be of a patient who is not imaged
         exams = (*self.statements.exams_by_path.get(image.path, ()), *([] if row.patient else [row.exam]))
-        return not all(_may_be_of(exam, image) for exam in exams)
+        return not all(may_be_of(exam, image) for exam in exams)
 
     def of_another_breast(self, records: Iterable[ImageRecord]) -> frozenset[str]:
         """Paths of the images whose row, by their SOP Instance UID, describes another patient or exam that is imaged."""
@@ -259,7 +293,7 @@ class BreastLabels:
         others = {
             image.path: (row.patient, row.exam)
             for image, row in rows
-            if row and row.patient and not (row.patient == image.patient_id and _may_be_of(row.exam, image))
+            if row and row.patient and not (row.patient == image.patient_id and may_be_of(row.exam, image))
         }
         imaged = defaultdict[tuple[str, str], set[tuple[str, str, str]]](set)  # exams by patient and each name of an exam
         for image in records if others else ():
@@ -268,7 +302,7 @@ class BreastLabels:
         return frozenset(
             path
             for path, (patient, exam) in others.items()
-            if any(_fits(exam, *each) for each in imaged.get((patient, exam.study or exam.accession or exam.date), ()))
+            if any(fits(exam, *each) for each in imaged.get((patient, exam.study or exam.accession or exam.date), ()))
         )
 
     def findings_of(self, image: ImageRecord) -> tuple[Finding, ...]:
@@ -293,7 +327,7 @@ class BreastLabels:
             Whether the detail is for the user to see, such as how the row's identifier seems to be misspelled.
         """
         records = list(records)
-        imaged = _imaged(records)
+        imaged = imaged_exams(records)
         patients, hints = {patient for patient, _ in imaged}, dict[str, str]()
         for patient, side, exam, facts, studies in self._fitting(imaged):
             if studies or (patient, side, exam) in self.table.decided:
@@ -312,36 +346,34 @@ class BreastLabels:
                 hint = "; its images have no Study Date"
             elif exam.accession and exam.accession not in accessions:
                 hint = hint_of("accession", self.written.get(exam.accession, ""), accessions, self._accession)
-            elif exam.study and exam.study not in (imaged_exams := {study for study, *_ in exams}):
-                hint = hint_of("exam", self.written.get(exam.study, ""), imaged_exams, self._study)
+            elif exam.study and exam.study not in (of_breast := {study for study, *_ in exams}):
+                hint = hint_of("exam", self.written.get(exam.study, ""), of_breast, self._study)
             name = "_".join(part for part in (patient, exam.study, side) if part)
             yield Rejection(name, Reason.LABEL_WITHOUT_IMAGE, detail + hint), bool(hint)
+        details = [*self.table.notes]
         if unused := [*self.table.unused, *(self.match.unused if self.match else ())]:
-            detail = f"{len(unused)} row(s) or file(s) add facts to breasts that no row of the label table describes"
-            detail += f": {first_names(unused)}"
-            yield Rejection(LABEL_TABLE, Reason.LABEL_WITHOUT_IMAGE, detail), True
-        yield from ((Rejection(LABEL_TABLE, Reason.LABEL_WITHOUT_IMAGE, note), True) for note in self.table.notes)
+            what = "row(s) or file(s) add facts to breasts that no row of the label table describes"
+            details.insert(0, f"{len(unused)} {what}: {first_names(unused)}")
+        usable = {record.sop_instance_uid for record in records}
         alone = {instance for instance, row in self.table.images.items() if not row.patient}
-        if lost := alone.difference(record.sop_instance_uid for record in records):
-            detail = f"{len(lost)} of {len(alone)} image(s) with rows, by SOP Instance UID: the input has no usable one"
-            yield Rejection(LABEL_TABLE, Reason.LABEL_WITHOUT_IMAGE, detail), True
+        if lost := alone - usable:
+            details.append(f"{len(lost)} of {len(alone)} image(s) with rows, by SOP Instance UID: the input has no usable one")
         with_boxes = {instance for instance, found in self.table.findings.items() if found}
-        if lost := with_boxes.difference(record.sop_instance_uid for record in records):
-            detail = (
-                f"the boxes of {len(lost)} of {len(with_boxes)} image(s) are left out: the input has no usable image of them"
-            )
-            yield Rejection(LABEL_TABLE, Reason.LABEL_WITHOUT_IMAGE, detail), True
+        if lost := with_boxes - usable:
+            of = f"{len(lost)} of {len(with_boxes)} image(s)"
+            details.append(f"the boxes of {of} are left out: the input has no usable image of them")
+        yield from ((Rejection(LABEL_TABLE, Reason.LABEL_WITHOUT_IMAGE, detail), True) for detail in details)
 
     def _fitting(
-        self, imaged: _Imaged, rows: Mapping[DescribedBreast, BreastFacts] | None = None
+        self, imaged: Imaged, rows: Mapping[DescribedBreast, BreastFacts] | None = None
     ) -> Iterator[tuple[str, Laterality, Exam, BreastFacts, list[str]]]:
         """Each description of a breast, and the imaged exams that it fits."""
         of_patients = (((patient, side, Exam()), facts) for (patient, side), facts in self.table.rows.items())
         for (patient, side, exam), facts in chain(of_patients, self.table.exams.items()) if rows is None else rows.items():
-            studies = {study for study, *names in imaged.get((patient, side), ()) if _fits(exam, study, *names)}
+            studies = {study for study, *names in imaged.get((patient, side), ()) if fits(exam, study, *names)}
             yield patient, side, exam, facts, sorted(studies)
 
-    def _zeros_lost(self, imaged: _Imaged) -> Iterator[tuple[ImagedBreast, str]]:
+    def _zeros_lost(self, imaged: Imaged) -> Iterator[tuple[ImagedBreast, str]]:
         """Breasts that a row may describe whose patient has lost leading zeros, and so has become that of another patient.
 
         Where the patient of the row is not imaged, its label is missed; that the other breast has no row then means nothing.
@@ -365,7 +397,7 @@ class BreastLabels:
                 breasts |= {(patient, study, side) for study in studies}
                 yield from ((breast, f"{_place(facts)}: {detail}") for breast in sorted(breasts))
 
-    def _spelled_otherwise(self, imaged: _Imaged) -> Iterator[tuple[ImagedBreast, str]]:
+    def _spelled_otherwise(self, imaged: Imaged) -> Iterator[tuple[ImagedBreast, str]]:
         """Breasts that would be normal for want of a row, although one names their patient in another spelling."""
         if self.default.label < 0:
             return
@@ -389,39 +421,6 @@ class BreastLabels:
 
     def _accession(self, written: str) -> str:
         return self.policy.exam_digest("accession", written)
-
-
-def imaged_breast(image: ImageRecord) -> ImagedBreast:
-    """Return the breast that an image shows."""
-    return image.patient_id, image.study, image.laterality
-
-
-_Imaged = Mapping[tuple[str, Laterality], Collection[tuple[str, str, str]]]
-"""Study, accession and date of the images of each patient and side, each once."""
-
-
-def _imaged(records: Iterable[ImageRecord]) -> _Imaged:
-    imaged: dict[tuple[str, Laterality], tuple[tuple[str, str, str]] | set[tuple[str, str, str]]] = {}
-    for record in records:
-        breast, exam = (record.patient_id, record.laterality), (record.study, record.accession, record.study_date)
-        exams = imaged.get(breast)
-        if exams is None:
-            imaged[breast] = (exam,)  # most have one, of which a set takes three times as much
-        elif isinstance(exams, set):
-            exams.add(exam)
-        elif exam not in exams:
-            imaged[breast] = {*exams, exam}
-    return imaged
-
-
-def _fits(exam: Exam, study: str, accession: str, date: str) -> bool:
-    """Whether an exam of a table may be that of a header, which has digests of year and day in `date`."""
-    return exam.study in ("", study) and exam.accession in ("", accession) and exam.date in ("", *date.split())
-
-
-def _may_be_of(exam: Exam, image: ImageRecord) -> bool:
-    """Whether an exam of a table may be that of an image, as far as both have its names."""
-    return _fits(exam, image.study or exam.study, image.accession or exam.accession, image.study_date or exam.date)
 
 
 def _place(facts: BreastFacts) -> str:

@@ -6,7 +6,9 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 
-from fvpipe.indexing.labels.breast_labels import BreastLabels, imaged_breast
+from fvpipe.indexing.exams import EPISODE_DAYS
+from fvpipe.indexing.labels.breast_labels import BreastLabels
+from fvpipe.indexing.labels.imaged_exams import imaged_breast
 from fvpipe.reasons import Reason, Rejection
 from fvpipe.types import ImageRecord, Laterality, View
 
@@ -48,22 +50,26 @@ def contradictions(records: Iterable[ImageRecord], labels: BreastLabels) -> Iter
 def _mixed_studies(records: Iterable[ImageRecord]) -> Iterator[Rejection]:
     """Reject the images of each study that seems to be of several patients or exams, so that views of both would be paired.
 
-    Anonymizers may give all patients one identifier, and all studies one UID. A study may go on after midnight.
+    Anonymizers may give all patients one identifier, and all studies one UID. A study may go on after midnight. What a table
+    or path calls one exam may be several visits, but not two years' screenings.
     """
     studies: dict[tuple[str, str], list[ImageRecord]] = defaultdict(list)
     for record in records:
-        if record.study and "exam" not in record.identity_sources:  # that of a table or path is not the header's
+        if record.study:
             studies[record.patient_id, record.study].append(record)
     for images in studies.values():
+        of_header = "exam" not in images[0].identity_sources
         days = [image.exam_day for image in images if image.exam_day is not None]
         ages = [min(int(image.patient_age[:-1]), 90) for image in images if image.patient_age]
-        differ = {"Study Date": days, "Patient's Age": ages}
-        found = [name for name, values in differ.items() if values and max(values) - min(values) > 1]
+        date, apart = ("Study Date", 1) if of_header else ("the date (exam_date, else Study Date)", EPISODE_DAYS)
+        differ = {date: (days, apart), "Patient's Age": (ages, 1)}
+        found = [name for name, (values, most) in differ.items() if values and max(values) - min(values) > most]
         told = {each for image in images for each in image.person.split()}
         names = Counter(each.partition(":")[0] for each in told)
         found += [_PERSON[name] for name, count in sorted(names.items()) if count > 1]
         for image in images if found else ():
-            detail = f"the {len(images)} images of this study have several values of {', '.join(found)}"
+            what = "study" if of_header else "exam by label table or path"
+            detail = f"the {len(images)} images of this {what} have several values of {', '.join(found)}"
             yield Rejection(image.path, Reason.IDENTIFIER_CONFLICT, f"{detail}; expected those of one patient at one exam")
 
 

@@ -15,7 +15,8 @@ from fvpipe.dicom.header import read_breast
 from fvpipe.dicom.policy import HeaderPolicy
 from fvpipe.execution.workers import Workers
 from fvpipe.indexing.files.cached_values import read_values
-from fvpipe.indexing.labels.breast_labels import BreastLabels, ImagedBreast
+from fvpipe.indexing.labels.breast_labels import BreastLabels
+from fvpipe.indexing.labels.imaged_exams import ImagedBreast
 from fvpipe.indexing.labels.statements import Statements, statement_digest
 from fvpipe.reasons import PASSING, Reason, Rejection
 from fvpipe.types import NOTHING_STATED, BreastFacts, ImageRecord, Laterality, SourceFile, StatedImage

@@ -83,6 +83,8 @@ class Statements:
         Those among them of another view or kind, about whose breast something is said, by path.
     not_listed : mapping of str to Rejection
         Of files without a row, where the table must list every image.
+    exam_dates : mapping of str to str
+        Each `exam_date`, by path of the image.
     of_breasts : BreastStatements
         What they say of breasts.
     """
@@ -91,6 +93,7 @@ class Statements:
     rejections: Sequence[Rejection] = ()
     left_out: Mapping[str, StatedImage] = field(default_factory=dict)
     not_listed: Mapping[str, Rejection] = field(default_factory=dict)
+    exam_dates: Mapping[str, str] = field(default_factory=dict, repr=False)
     of_breasts: BreastStatements = field(default_factory=BreastStatements)
 
     def reject_unlisted(self, headers: Mapping[str, ImageRecord | Rejection]) -> dict[str, ImageRecord | Rejection]:
@@ -151,6 +154,7 @@ def collect_statements(source: Source, table: LabelTable, paths: Sequence[str]) 
         rejections=rejections,
         left_out=left_out,
         not_listed=_not_listed(adapter.identity, table, statements),
+        exam_dates={path: image.exam_date for path, of in statements.items() for _, image in of[::-1] if image.exam_date},
         of_breasts=of_breasts,
     )
 
@@ -165,9 +169,9 @@ def _check_exam_dates(identity: Identity, statements: ByPath) -> None:
     for patient, of_patient in places.items():
         for first, second in pairwise(sorted(of_patient)) if patient else ():
             if second.startswith(first):
-                why = "dates of two exams of one patient, of which one is a month or a year in which the other is"
-                todo = "their order is not known; expected dates of one form"
-                raise LabelTableError(f"{' and '.join(sorted([of_patient[first], of_patient[second]]))}: {why}: {todo}")
+                why = "dates of two exams of one patient, of which one is a month or a year in which the other is: their order"
+                where = " and ".join(sorted([of_patient[first], of_patient[second]]))
+                raise LabelTableError(f"{where}: {why} is not known; expected dates of one form")
 
 
 def _stated_and_rejected(
@@ -226,9 +230,8 @@ def _not_listed(identity: Identity, table: LabelTable, statements: ByPath) -> di
 def _rows_without_file(table: LabelTable, statements: ByPath) -> dict[str, str]:
     """Places of the rows that list an image which is not there, and by what they list it."""
     places = {image.place: key for key, image in table.listed.items()}
-    for of_image in statements.values():
-        for _, image in of_image:
-            places.pop(image.place, None)
+    for _, image in chain.from_iterable(statements.values()):
+        places.pop(image.place, None)
     return places
 
 
