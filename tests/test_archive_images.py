@@ -254,6 +254,21 @@ def test_each_verdict_has_its_measurement_and_its_flag() -> None:
     assert crop_verdict(Flag.MLO_CROP_FALLBACK, 1) is CropVerdict.WHOLE_FRAME
 
 
+@pytest.mark.parametrize(
+    ("axis", "at", "share"), [(0, 0.8, 0.01), (0, 0.25, 0.016), (0, 0.65, 0.022), (1, 0.2, 0.02), (1, 0.8, 0.04)]
+)
+def test_a_dark_band_that_cuts_off_a_part_is_doubted(axis: int, at: float, share: float) -> None:
+    """Dead rows or columns of a detector, or a line across a film."""
+    drawing = draw(np.random.default_rng(3), (640, 500), CC, LEFT, Anatomy(0.33, 0.6, 0.5, None))
+    values = np.where(drawing.mask, 0.1 + 0.8 * drawing.tissue, 0.0)
+    found = [segment(decoded(values, LEFT), LOG)]
+    first, length = (drawing.box.left, drawing.box.width) if axis else (drawing.box.top, drawing.box.height)
+    lines = slice(first + int(at * length), first + int(at * length) + round(share * 640))
+    values[(slice(None), lines) if axis else lines] = 0
+    found.append(segment(decoded(values, LEFT), LOG))
+    assert [each.verdict for each in found] == [CropVerdict.GOOD, CropVerdict.DOUBTFUL]
+
+
 def _pair(folder: Path, negative: bool) -> None:
     """Write CC and MLO of one breast, the MLO as a negative."""
     for i, view in enumerate((CC, MLO)):

@@ -67,6 +67,9 @@ FULL_FIELD = {
             "Mammo uni-lateral right",
             "face et profil droit",
             "L CC, no mag",
+            "Mammo uni lat left",
+            "L lat oblique",
+            "L CC, lat",
         )
     },
     **{
@@ -175,7 +178,10 @@ FULL_FIELD = {
     **{name: said(name) for name in ("L CC Z.n. Biopsie", "contrôle après biopsie", "生検後 L CC", "после биопсии")},
     **{name: said(name) for name in ("MAM DIAG UNILAT POST BIOPSY", "post-biopsy mammogram", "L CC after benign biopsy")},
     "a follow-up in Swedish": said("L CC, förberedelse, uppföljning"),
-    **{name: said(name) for name in ("L CC без контраста", "左 CC 非造影", "breast preparation", "sans contraste")},
+    **{
+        name: said(name)
+        for name in ("L CC без контраста", "左 CC 非造影", "breast preparation", "sans contraste", "ohne Kontrastmittel")
+    },
     **{name: said(name) for name in NAMES_OF_THE_EXAM},
     "Fujifilm's workstation, an exposure": kind("ORIGINAL\\PRIMARY", ManufacturerModelName="FDR-3000AWS"),
 }
@@ -196,6 +202,7 @@ SYNTHETIC = {
         "RCC INSIGHT 2D", "Synthetic 2D", "synthesized view", "Synth2D L MLO", "vue 2D synthétique", "Synthetische 2D",
         "L CC Volume Preview", "sintetica 2D", "G-View", "tomo synth", "L CC CViewHD", "2DSynth RMLO", "Syn2D",
         "2D-synt", "L CC SYNT 2D", "Sint2D", "2D sint.", "L CC SynthesizedView", "synthesized2D", "SynMammo", "vue synthé",
+        "2D from Tomosynthesis", "2D from 3D",
     )
 } | {name: said(name) for name in ("合成2D L CC", "L CC синтезированное", "L CC synteettinen", "L CC sentetik 2D")}  # fmt: skip
 LOW_ENERGY = {
@@ -210,7 +217,8 @@ LOW_ENERGY = {
 NO_VIEWS_ELSEWHERE = (
     "Präparatradiographie L", "pièce opératoire", "pezzo operatorio", "pieza quirúrgica", "摘出標本", "препарат", "ファントム",
     "Konstanzprüfung", "contrôle de qualité", "L CC 生検", "L CC Drahtmarkierung", "Galaktographie L CC", "L CC soustraction",
-    "L CC Subtraktion", "左 CC 减影", "L CC Hochenergie", "L CC avec contraste", "造影 L CC",
+    "L CC Subtraktion", "左 CC 减影", "L CC Hochenergie", "L CC avec contraste", "造影 L CC", "Angio-mammographie L CC",
+    "Mamma Kontrastmittel L CC", "KM-Mammographie L CC",
 )  # fmt: skip
 MODIFIED_ELSEWHERE = (
     "L CC Forstørret", "L CC powiększenie", "L CC zvětšení", "L CC büyütme", "L CC Lupenvergrößerung", "L CC 확대",
@@ -248,6 +256,19 @@ REFUSED = {
     ),
     "contrast by a code of its agent": kind("DERIVED\\PRIMARY", ContrastBolusAgentSequence=factory.coded("44588005")),
     **{name: kind("DERIVED\\PRIMARY", name) for name in ("L CC recomb", "L CC needle", "L CC hookwire", "L CC REJECT")},
+    **{
+        name: kind("DERIVED\\PRIMARY", name)
+        for name in ("L CC I-View", "Dual Energy L CC", "Contrast Mammo", "L CC ThickSlab", "Insight 3D L MLO")
+    },
+    **{
+        name: kind("ORIGINAL\\PRIMARY", name)
+        for name in ("Pre-fire", "Post fire L CC", "L VAB", "Mammotome", "PMMA 45mm", "Weekly QA", "Test image", "Dose Report")
+    },
+    "before the biopsy, in two words": kind("ORIGINAL\\PRIMARY\\PRE FIRE"),
+    **{
+        name: kind("DERIVED\\SECONDARY", name)
+        for name in ("Lunit INSIGHT MMG", "Transpara", "R2 ImageChecker", "L CC CAD marks")
+    },
     "a paddle for biopsies": kind(PaddleDescription="Biopsy 5x5"),
     "a paddle for localizations": kind(PaddleDescription="LOCALIZATION"),
     "a map of density": kind("DERIVED\\SECONDARY", "L CC density map"),
@@ -318,7 +339,10 @@ MODIFIED = {
     ),
     **{
         name: kind(description=name)
-        for name in ("LXCCL", "RXCC", "L CC exaggerated", "LT 90 lateral", "L axilla", "LT ML", "ML left")
+        for name in (
+            *("LXCCL", "RXCC", "L CC exaggerated", "LT 90 lateral", "L axilla", "LT ML", "ML left"),
+            *("L LAT", "True lateral", "Cleo", "L M CC", "R S-MLO", "L CC Vergr."),
+        )
     },
     "factor 0, and magnified by its distances": kind(
         EstimatedRadiographicMagnificationFactor=0, DistanceSourceToDetector=660, DistanceSourceToPatient=367
@@ -412,6 +436,7 @@ DISPLACED = {
     "as the ACR abbreviates": kind(description="LCCID"),
     "as the ACR abbreviates, apart": kind(description="L CC ID"),
     "by an abbreviation": kind(description="L CC Implant Disp"),
+    "by an abbreviation of two joined words": kind(description="L CC ImpDisp"),
     "pushed back": kind(ProtocolName="L CC push-back"),
     "by Eklund's name": kind(ProtocolName="LCC Eklund"),
     "by Image Type": kind("ORIGINAL\\PRIMARY\\\\EKLUND", ViewModifierCodeSequence=Sequence()),

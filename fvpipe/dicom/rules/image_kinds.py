@@ -44,23 +44,40 @@ from fvpipe.reasons import Reason
 BIOPSY = "a stereotactic or biopsy image"
 QUALITY_CONTROL, SPECIMEN, REJECTED = "a quality control image", "an image of a specimen", "a rejected exposure"
 NO_VIEW = {
-    QUALITY_CONTROL: phrases("QUALITY CONTROL", "QC", "CDMAM*", "TOR_MAM", "TOR_MAS", "TOR_MAX", "TEST_OBJECT*")
+    QUALITY_CONTROL: phrases(
+        "QUALITY CONTROL",
+        "QC",
+        "QUALITY ASSURANCE",
+        "QA",
+        "CDMAM*",
+        "TOR_MAM",
+        "TOR_MAS",
+        "TOR_MAX",
+        "TEST_OBJECT*",
+        "PMMA",
+        "TEST_IMAGES?",
+        "AEC_TESTS?",
+    )
     # `ACR PHANTOM` and `FLATFIELD`, not `FLAT FIELD CORRECTED`
     + r"|\b(PH|F)ANTO+M|\bFLAT ?FIELD\b(?! [CK]ORR)",
     SPECIMEN: phrases("SPECIMENS?"),
     # `REJECTED NOT DIAGNOSTIC` and `ABORTED`, not `NOT REJECTED` or `REJECT REASON NONE`: it is denied where nothing follows
     REJECTED: r"(?<!NOT )(?<!NO )\b(REJECT(ED)?|ABORTED)\b(?! (REASON |STATUS )?(NO|NONE|N|0|FALSE)( \||$))",
     "an image of injected ducts": phrases("GALACTOGRA*", "DUCTOGRA*", "PNEUMOCYSTOGRA*"),
-    "a screen capture": phrases("SCREEN_SAVES?", "SCREEN_CAPTURES?", "SCREEN_SHOTS?"),
+    "a screen capture": phrases("SCREEN_SAVES?", "SCREEN_CAPTURES?", "SCREEN_SHOTS?", "DOSE_REPORTS?"),
+    # By their products: Lunit, ScreenPoint, Hologic (R2), iCAD
+    "an image of computed findings": phrases("LUNIT", "TRANSPARA", "IMAGE_CHECKER", "SECOND_LOOK", "CAD_MARKS", "CAD_RESULTS?"),
     "a map computed from an image": phrases("DENSITY_MAPS?", "HEAT_MAPS?", "SALIENCY_MAPS?", "SCORE_CARDS?"),
     BIOPSY: phrases(
         "STEREO*",
         "*BIOPS*",
-        "PREFIRE*",
-        "POSTFIRE*",
+        "PRE_FIRE*",
+        "POST_FIRE*",
         "PREMARKER*",
         "POSTMARKER*",
         "SCOUTS?",
+        "VABB?",
+        "MAMMOTOME",
         "NEEDLES?",
         "HOOK_WIRES?",
         "WIRE LOC*",
@@ -109,7 +126,11 @@ CONTRAST = phrases(
     "CESM",
     "CEDS?M",
     "CE_2D",
+    "CONTRAST_2D",
+    "CONTRAST_MAMMO*",
+    "DUAL_ENERGY",
     "SENOBRIGHT",  # GE
+    "I_VIEW",  # Hologic
     "TICEM",  # Siemens
 )
 # TOMOSYNTHESIS says nothing of the image
@@ -123,6 +144,7 @@ SYNTHETIC = phrases(
     "GENERATED_2D", "2D GENERATED", "SYNTH?ETI*", "SINTH?ETI*", "SYNTHESISED*", "SYNTHESIZED*",
     "SYNT", "SYNTHE?", "SYN_MAMM*", "SYNTH?_MAMM*", "S2D",
     "SYN_2D", "SYNTH?_2D", "SINTH?_2D",
+    "2D FROM TOMO*", "2D FROM DBT", "2D FROM 3D",
     "2D_SYN", "2D_SYNT", "2D_SYNTH*", "2D_SINT", "2D_SINTH*",
 )  # fmt: skip
 # In Image Type alone: a description may name the exam instead.
@@ -134,7 +156,9 @@ SLICE = phrases(
     "SLICES?",
     "SMART_SLICES?",  # Hologic
     "SLABS?",
+    "THICK_SLABS?",
     "MIPS?",
+    "INSIGHT_3D",  # Siemens
     "TOMO RECONS?",
     "TOMO RECONSTRUCTIONS?",
     "TOMOSYNTHESIS RECONS?",

@@ -46,8 +46,8 @@ OBLIQUE_ANGLES = (30, 150)  # degrees of the beam from the vertical, to either s
 LATERAL_ANGLES = (80, 100)  # at which an ML or LM is exposed, and no MLO
 # Searched for in words without accents and punctuation. The abbreviations joined to CC and MLO are those of CID 4014 and 4015
 # (ACR): M and S before the view, RL, RM, RI, RS, TAN and ID after it. Apart from it, RM may be a room.
-# `LMCC` and `MLOMAG`, not `MLO`
-SPOT_OR_MAGNIFIED = r"\b[LR]?([MS]|MAG|SPOT)(CC|MLO)\b|\b[LR]?(CC|MLO)(MAG|SPOT)\b"
+# `LMCC`, `MLOMAG` and `L M CC`, not `MLO`
+SPOT_OR_MAGNIFIED = r"\b[LR]?([MS]|MAG|SPOT)(CC|MLO)\b|\b[LR]?(CC|MLO)(MAG|SPOT)\b|\b[LR] [MS] ?(CC|MLO)\b"
 # `MAGN` and `SPOT NO 2`, the second one, not `NO SPOT`, `MAG NONE` or `MAG 1 0`; then `1 5X` and `X 1 5`, not `1 0X`
 SPOT_OR_MAGNIFIED += r"|(?<!\bNO )(?<!\bNON )\b(SPOT|SPT|SPOT ?MAG|MAG|MAGN(IF\w*)?|ZOOM|CONED?|LOUPE|LUPE)\b"
 SPOT_OR_MAGNIFIED += r"(?! (FACTOR )?((NO|NONE)( \||$)|1 00?X?\b))|\b1 [3-9] ?X\b|\bX ?1 [3-9]\b"
@@ -56,14 +56,17 @@ NOT_STATED = (
     "does not fit it), and {}, which only DICOM files have"
 )
 NOR_STATED = "; nor does label table or path give one (no row lists it, no column is named for it, or its cell is empty)"
-OTHER_VIEWS = phrases("ROLL", "ROLLED", "TANGENTIAL", "EXAG*", "CLEAVAGE", "AXILLARY TAIL", "ANTERIOR COMPRESSION")
+OTHER_VIEWS = phrases(
+    "ROLL", "ROLLED", "TANGENTIAL", "EXAG*", "CLEAVAGE", "CLEO", "CLEOPATRA", "AXILLARY TAIL", "ANTERIOR COMPRESSION"
+)
 OTHER_VIEWS += r"|\b[LR]?XCC[LM]?\b|\b[LR]?(CC|MLO)(R[LMIS]| ?TAN| RL)\b"  # `LXCCL` and `CC TAN`, not `CC RM`
 A_SIDE = "(LT?|RT?|LEFT|RIGHT)"
 # In a text that names no standard view. AT (axillary tail) is an English word, RM a room, and ML oblique is MLO.
 # `LML` and `LEFT LATERAL`, not `L ML OBLIQUE` or `LEFT LATERAL OBLIQUE`
 OTHER_VIEWS_OF_A_SIDE = (
     rf"\b{A_SIDE} ?(ML(?! ?O(BL\w*)?\b)|LM|LMO|SIO|ISO|FB|CV|TAN|AXILLA)\b|\b(ML|LM|LMO|AXILLA) (LT|RT|LEFT|RIGHT)\b"
-    rf"|^(?!.*\bOBL)(.* )?({A_SIDE} (TRUE |90 )?LATERAL|(?<!UNI )(?<!MONO )(?<!BI )LATERAL (LT|RT|LEFT|RIGHT))\b"
+    rf"|^(?!.*\bOBL)(.* )?({A_SIDE} (TRUE |90 )?LAT(ERAL)?|(?<!UNI )(?<!MONO )(?<!BI )LAT(ERAL)? (LT|RT|LEFT|RIGHT)"
+    r"|(TRUE|90) LAT(ERAL)?)\b"
 )
 STANDARD_VIEWS = r"\b[LR]?(CC|MLO)\b|" + phrases("CRANIO_CAUDAL*", "FACE")  # the last is French, as in `face et profil`
 # Meanings of codes of other views, CID 4014, by the view of the code; in several languages `oblique` stands first
@@ -94,12 +97,12 @@ SEVERAL += r"|\b((LT?|LEFT) (AND |UND |ET |[YEI] )?(RT?|RIGHT)|(RT?|RIGHT) (AND 
 OF_THE_DEVICE = ("PaddleDescription", "AcquisitionDeviceProcessingDescription")
 FREE_TEXT = ("SeriesDescription", "ProtocolName", "AcquisitionProtocolName")
 DISPLACED = phrases(
-    "IMP DISP",
-    "IMP DISPL*",
-    "IMPL DISP",
-    "IMPL DISPL*",
-    "IMPLANTS? DISP",
-    "IMPLANTS? DISPL*",
+    "IMP_DISP",
+    "IMP_DISPL*",
+    "IMPL_DISP",
+    "IMPL_DISPL*",
+    "IMPLANTS?_DISP",
+    "IMPLANTS?_DISPL*",
     "DISPLACED IMPLANTS?",
     "EKLUND",
     "PUSH_BACK",

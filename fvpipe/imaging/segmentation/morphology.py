@@ -13,6 +13,9 @@ from fvpipe.imaging.segmentation.thumbnail import MAX_MARGIN, Mask
 
 OPENING_RADIUS = 1 / 160  # of the longer side
 MIN_BESIDE = 0.25  # of the mask: smaller areas beside it are labels, plates and borders
+MIN_CUT_OFF = 0.02  # of the mask, in a part that a band cuts off
+BAND = 0.04  # of the longer side, the thickest such band
+ALONG_BAND = (0.8, 0.2)  # of the lines of the part, and of those of the mask, across which both lie
 
 
 def label_components(binary: Mask) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
@@ -85,6 +88,31 @@ def area_beside(binary: Mask, mask: Mask, radius: int) -> float:
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
     areas = label_components(np.asarray(cv2.morphologyEx(rest, cv2.MORPH_OPEN, kernel), np.uint8))[1][1:]
     return int(areas.max(initial=0)) / area
+
+
+def area_cut_off(binary: Mask, mask: Mask, radius: int, border: int) -> float:
+    """Area of the largest part that a dark band cuts off a mask, in areas of the mask; 0 where there is none.
+
+    Such a band is of dead rows or columns, or a line across a film. The part lies along the band, of which it has a fair
+    length, nearly all of it across from the mask: a fold of skin recedes from it, and a label is short. Above and below, it
+    begins at the chest wall. `radius` and `border` are those of :func:`clean_opencv`.
+    """
+    area, rest = cv2.countNonZero(mask), cv2.subtract(binary, mask)
+    if not area or cv2.countNonZero(rest) < MIN_CUT_OFF * area:  # mostly
+        return 0.0
+    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
+    labels, areas = label_components(np.asarray(cv2.morphologyEx(rest, cv2.MORPH_OPEN, kernel), np.uint8))
+    reach = 2 * (round(BAND * max(mask.shape)) + radius) + 1
+    found = 0
+    for label in (np.flatnonzero(areas[1:] >= MIN_CUT_OFF * area) + 1).tolist():
+        part = labels == label
+        for axis, size in enumerate([(reach, 1), (1, reach)]):
+            across = np.count_nonzero((part & (cv2.dilate(mask, np.ones(size, np.uint8)) > 0)).any(axis=axis))
+            lines, whole = (np.count_nonzero(plane.any(axis=axis)) for plane in (part, mask))
+            begins = axis == 1 or part[:, : border + 2 * radius].any()
+            if begins and across >= max(ALONG_BAND[0] * lines, ALONG_BAND[1] * whole):
+                found = max(found, int(areas[label]))
+    return found / area
 
 
 def clean_simpleitk(binary: Mask, radius: int, border: int) -> Mask:

@@ -17,6 +17,7 @@ from fvpipe.imaging.segmentation.background import Background, CoarseGrid, Plane
 from fvpipe.imaging.segmentation.morphology import (
     OPENING_RADIUS,
     area_beside,
+    area_cut_off,
     clean_opencv,
     clean_simpleitk,
     fill_largest,
@@ -62,7 +63,8 @@ class ThresholdAttempt:
     gates: Mapping[str, float]  # measurements for :data:`fvpipe.imaging.segmentation.outline.GATES`; empty if the mask is empty
     # Parts cut off, and parts left, beyond the breast: ``excess`` and ``fold`` of
     # :func:`fvpipe.imaging.segmentation.outline.breast_extent`; ``removed``, the area taken for a light leak, as a share of
-    # all; and ``beside``, that of the largest bright part beside the outline, in areas of it
+    # all; ``beside``, that of the largest bright part beside the outline, in areas of it, and ``cut``, that of the largest
+    # which a dark band parts from it
     extent: Mapping[str, float]
     surroundings: Surroundings  # what lies around the outline
     # Area of the largest outline that might have been chosen, since there is even air around it, in areas of this one
@@ -196,7 +198,7 @@ def _attempt(
         joined = rejoin_nipple(mask, binary, lambda: _bright(thumbnail, background, SKIN_SHARE * limit), radius)
         if joined is not mask and passes_gates(measure_outline(joined, border)):  # if it fails, it was a label plate
             mask = joined
-    beside = area_beside(binary, mask, radius)
+    parts = {"beside": area_beside(binary, mask, radius), "cut": area_cut_off(binary, mask, radius, border)}
     mask, beyond = breast_extent(mask, thumbnail)
     where = thumbnail.coarse
     air = grid or Background(mode(thumbnail)).on_grid(thumbnail)
@@ -204,7 +206,7 @@ def _attempt(
     around = measure_surroundings(np.ascontiguousarray(mask[where, where]), air, above_air)
     values = thumbnail.values[bright_values(thumbnail, background, limit)]
     threshold = float(values.min()) if len(values) else math.nan
-    extent = {**beyond, "removed": removed, "beside": beside}
+    extent = {**beyond, "removed": removed, **parts}
     return ThresholdAttempt(method, mask, background, limit, threshold, measure_outline(mask, border), extent, around)
 
 
