@@ -5,10 +5,10 @@ Training has no number here: ``fvpipe train`` digests the code that it imports (
 
 from __future__ import annotations
 
-READER_VERSION = 13
+READER_VERSION = 14
 """Raised whenever :mod:`fvpipe.dicom.rules` would read a header differently."""
 
-PREPROCESSING_VERSION = 11
+PREPROCESSING_VERSION = 12
 """Raised whenever our code would change a byte of a sample; tests with golden digests fail when it should have been."""
 
 SCHEMA_VERSION = 2
