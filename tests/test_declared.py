@@ -17,7 +17,7 @@ from fvpipe.build.plan import Limits
 from fvpipe.cli.options import label_rules
 from fvpipe.config.formats import SUFFIXES
 from fvpipe.config.project import DataSet, Labels
-from fvpipe.datasets.declared.listed_images import bi_rads_of
+from fvpipe.datasets.declared.settings import bi_rads_of
 from fvpipe.datasets.registry import declarations, get_adapter
 from fvpipe.dicom.header import read_header
 from fvpipe.errors import LabelTableError, ParameterError, QualityError

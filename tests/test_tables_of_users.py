@@ -13,7 +13,8 @@ import pytest
 
 from fvpipe.config.project import Labels
 from fvpipe.datasets.adapter import ImageFacts, LabelTable, ListedImage
-from fvpipe.datasets.declared.listed_images import nearly_listed, path_key
+from fvpipe.datasets.declared.listed_images import path_key
+from fvpipe.datasets.declared.stated_images import nearly_listed
 from fvpipe.datasets.registry import get_adapter
 from fvpipe.errors import InputError, LabelTableError, ParameterError
 from fvpipe.indexing.index import Index

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from fvpipe.datasets.declared.listed_images import path_groups_of
+from fvpipe.datasets.declared.stated_images import path_groups_of
 from fvpipe.datasets.registry import declarations, get_adapter
 from fvpipe.datasets.source import Source
 from fvpipe.dicom.header import read_header

@@ -15,8 +15,8 @@ from typing import Any
 from fvpipe.config.facts import IDENTITY
 from fvpipe.config.project import Labels
 from fvpipe.datasets.declared.declaration import EXCLUDED, LABELS, Case, Column, Declaration, Table
-from fvpipe.datasets.declared.listed_images import bi_rads_of
 from fvpipe.datasets.declared.row_reader import RowReader
+from fvpipe.datasets.declared.settings import bi_rads_of
 from fvpipe.errors import LabelTableError, ParameterError
 from fvpipe.io.tables import Row
 from fvpipe.testing.folder import SIZE

@@ -8,16 +8,33 @@ from typing import Any
 
 from fvpipe.config.facts import EXAM_DATE, EXAM_NAMES, IDENTITY, KEYWORDS
 from fvpipe.config.loading import nearest
-from fvpipe.config.project import Labels
+from fvpipe.config.project import Labels, check_bi_rads
 from fvpipe.datasets.declared.declaration import Case, Column, Declaration, Table, check_option
 from fvpipe.datasets.declared.facts import IMAGE_FACTS, facts_of_rows, names_of_exams, needed_facts
-from fvpipe.datasets.declared.listed_images import bi_rads_of
 from fvpipe.datasets.declared.row_reader import RowReader
 from fvpipe.datasets.declared.values import SIZES
 from fvpipe.errors import LabelTableError, ParameterError
 from fvpipe.io.tables import OpenTable
 
 BI_RADS_RULES = {"bi_rads_benign", "bi_rads_malignant"}
+
+
+def bi_rads_of(declaration: Declaration, rules: Labels) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return the BI-RADS that are benign and malignant: as ``params.yaml`` says, else as the declaration does.
+
+    Raises
+    ------
+    ParameterError
+        One would be both.
+    """
+    own, given = declaration.bi_rads, rules.model_fields_set
+    benign = rules.bi_rads_benign if "bi_rads_benign" in given else own.benign
+    malignant = rules.bi_rads_malignant if "bi_rads_malignant" in given else own.malignant
+    try:
+        check_bi_rads(benign, malignant)
+    except ValueError as error:
+        raise ParameterError(f"labels of adapter {declaration.name!r} (`bi_rads_*`): {error}") from None
+    return benign, malignant
 
 
 def options_of(declaration: Declaration, rules: Labels) -> dict[str, str]:

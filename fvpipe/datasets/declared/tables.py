@@ -16,8 +16,8 @@ from fvpipe.datasets.adapter import Adapter, LabelTable
 from fvpipe.datasets.combine import with_follow_up, with_more
 from fvpipe.datasets.declared.contents import TableContents, read_rows
 from fvpipe.datasets.declared.declaration import Declaration, Table
-from fvpipe.datasets.declared.listed_images import state_images
 from fvpipe.datasets.declared.settings import BI_RADS_RULES, files_of, make_row_reader, options_of
+from fvpipe.datasets.declared.stated_images import state_images
 from fvpipe.dicom.policy import HeaderPolicy
 from fvpipe.errors import LabelTableError, ParameterError
 from fvpipe.io.tables import open_table

@@ -15,7 +15,8 @@ from fvpipe.config.loading import digest_of
 from fvpipe.datasets.adapter import ImageFacts, LabelTable, ListedImage, Statement
 from fvpipe.datasets.combine import DescribedBreast
 from fvpipe.datasets.declared.declaration import Declaration, Identity
-from fvpipe.datasets.declared.listed_images import differing_groups, nearly_listed, path_key
+from fvpipe.datasets.declared.listed_images import path_key
+from fvpipe.datasets.declared.stated_images import differing_groups, nearly_listed
 from fvpipe.datasets.declared.values import first_day, parse_exam_date
 from fvpipe.datasets.source import Source
 from fvpipe.dicom.elements import shown_term
