@@ -23,11 +23,12 @@ hypothesis.settings.load_profile("repeatable")
 
 PROCESS_FILES = frozenset({
     "test_access", "test_adaptive", "test_antialiased", "test_benchmarks", "test_cache", "test_commit", "test_demo",
-    "test_empty", "test_evaluate", "test_exports", "test_fetch", "test_figures", "test_file_systems", "test_flow", "test_zoom",
-    "test_gpu", "test_identity", "test_isolation", "test_locks", "test_models", "test_no_hang", "test_oracle", "test_project",
-    "test_published", "test_quota", "test_raster", "test_report", "test_reporting", "test_single_view", "test_stores",
-    "test_tables_of_users", "test_targets", "test_testing", "test_training", "test_training_models", "test_training_truth",
-    "test_unreachable_paths", "test_workers",
+    "test_empty", "test_evaluate", "test_exports", "test_fetch", "test_figures", "test_file_systems", "test_flow",
+    "test_gpu", "test_identity", "test_isolation", "test_locks", "test_merged_cells", "test_models", "test_no_hang",
+    "test_oracle", "test_paths_of_rows", "test_project", "test_published", "test_quota", "test_raster", "test_report",
+    "test_reporting", "test_rows_of_images", "test_single_view", "test_stores", "test_targets", "test_testing",
+    "test_training", "test_training_models", "test_training_truth", "test_unreachable_paths", "test_values_of_cells",
+    "test_workers", "test_zoom",
 })  # fmt: skip
 """Files whose tests start processes, train, or build whole data sets."""
 LONG_FILES = frozenset({"test_flow", "test_project", "test_published", "test_training", "test_workers"})

@@ -19,7 +19,7 @@ from fvpipe.testing import write_image
 from fvpipe.types import Laterality, View
 from tests.support.declared import image, inbreast, index, labels, reasons, write_table
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "more-datasets.md").read_text(encoding="utf-8")
 BLOCKS = [textwrap.dedent(block).strip() + "\n" for block in re.findall(r"(?m)(?:^    .*\n|^\n(?=    ))+", PAGE)]
 DECLARATIONS = {block.split()[1]: block for block in BLOCKS if block.startswith("name: ")}

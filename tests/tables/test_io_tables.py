@@ -25,7 +25,7 @@ from fvpipe.io.csv_lines import format_csv
 from fvpipe.io.tables import open_table, read_table
 from fvpipe.types import BreastFacts, Laterality, View
 
-CMMD = Path(__file__).parent / "data" / "cmmd"
+CMMD = Path(__file__).parents[1] / "data" / "cmmd"
 L, R = Laterality.LEFT, Laterality.RIGHT
 ROWS = [{"a": "1", "b": "two words", "c": "x,y"}, {"a": "2", "b": "", "c": "é"}]
 PLAIN = 'a,b,c\n1,two words,"x,y"\n2,,é\n'

@@ -25,7 +25,7 @@ from fvpipe.testing import index_folder, write_image, write_table
 from fvpipe.types import BreastFacts, Digest, Exam, ImageRecord, Laterality, View
 from tests.conftest import build, run
 from tests.support import factory
-from tests.test_io_tables import xlsx
+from tests.tables.test_io_tables import xlsx
 from tests.test_pairing import image
 
 L, R = Laterality.LEFT, Laterality.RIGHT
