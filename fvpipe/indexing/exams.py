@@ -48,10 +48,13 @@ def with_stated_days(records: Iterable[ImageRecord], dates: Mapping[str, str], p
     return found
 
 
-def of_several_exams(records: Iterable[ImageRecord]) -> set[tuple[str, str, Laterality]]:
-    """Find breasts, by patient, study and side, that have one view on two days too far apart for one exam."""
+def of_several_exams(records: Iterable[ImageRecord], policy: HeaderPolicy) -> set[tuple[str, str, Laterality]]:
+    """Find breasts, by patient, study and side, that have one view on two days too far apart for one exam.
+
+    Days of digitized film may be those of scans: they tell no exams apart.
+    """
     days: dict[tuple[tuple[str, str, Laterality], View], set[int]] = defaultdict(set)
-    for record in records:
+    for record in () if policy.secondary_capture else records:
         if record.exam_day is not None:
             days[(record.patient_id, record.study, record.laterality), record.view].add(record.exam_day)
     return {breast for (breast, _), of_view in days.items() if max(of_view) - min(of_view) > EPISODE_DAYS}

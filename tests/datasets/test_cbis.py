@@ -266,3 +266,18 @@ def test_wrong_cbis_tables(row: str, message: str, tmp_path: Path) -> None:
     with pytest.raises(LabelTableError, match="line 2") as error:
         get_adapter("cbis").read_labels(tmp_path, None, Labels())
     assert message in str(error.value)
+
+
+def test_dates_of_digitized_films_are_no_exams(download: Path) -> None:
+    """A breast with a mass and calcifications has its films twice, and each its own date: that of the scan."""
+    for date, kind in (("20160720", "Mass-Training"), ("20170829", "Calc-Training")):
+        for view in (factory.CC, factory.MLO):
+            name = f"{kind}_P_00001_LEFT_{view}"
+            uid = f"2.25.{zlib.crc32(name.encode()) + 1}"
+            factory.mammogram(
+                download / name / "1-1.dcm", factory.breast(1, view), SOPClassUID=SecondaryCaptureImageStorage, PatientID=name,
+                StudyInstanceUID=uid, SOPInstanceUID=uid, PatientOrientation=view.value, Laterality="L", ImageLaterality=None,
+                ViewPosition=None, StudyDate=date,
+            )  # fmt: skip
+    found = index_folder(download, "cbis")
+    assert {(b.key.patient, b.facts.label) for b in found.breasts} == {("P_00001", 1), ("P_00002", 0)}

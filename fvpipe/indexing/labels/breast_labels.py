@@ -236,7 +236,7 @@ class BreastLabels:
 
         The images that are paired may be those of another exam: a cancer would be that of an earlier one.
         """
-        rows, several = defaultdict[ImagedBreast, list[tuple[Exam, BreastFacts]]](list), of_several_exams(records)
+        rows, several = defaultdict[ImagedBreast, list[tuple[Exam, BreastFacts]]](list), of_several_exams(records, self.policy)
         for patient, side, exam, facts, studies in self._fitting(imaged):
             for study in studies if facts != BreastFacts() else ():
                 rows[patient, study, side].append((exam, facts))

@@ -18,7 +18,7 @@ _PERSON = {"birth": "Patient's Birth Date", "sex": "Patient's Sex", "issuer": "I
 def contradictions(records: Iterable[ImageRecord], labels: BreastLabels) -> Iterator[Rejection]:
     """Reject records whose header contradicts the label table, or others of its study: which is wrong cannot be known here."""
     records = list(records)
-    yield from _mixed_studies(records)
+    yield from _mixed_studies(records, digitized=labels.policy.secondary_capture)
     yield from _described_otherwise(records)
     labels = labels.matched(records)
     of_another_breast = labels.of_another_breast(records)
@@ -47,11 +47,11 @@ def contradictions(records: Iterable[ImageRecord], labels: BreastLabels) -> Iter
                 yield Rejection(record.path, Reason.IDENTIFIER_CONFLICT, detail)
 
 
-def _mixed_studies(records: Iterable[ImageRecord]) -> Iterator[Rejection]:
+def _mixed_studies(records: Iterable[ImageRecord], *, digitized: bool) -> Iterator[Rejection]:
     """Reject the images of each study that seems to be of several patients or exams, so that views of both would be paired.
 
     Anonymizers may give all patients one identifier, and all studies one UID. A study may go on after midnight. What a table
-    or path calls one exam may be several visits, but not two years' screenings.
+    or path calls one exam may be several visits, but not two years' screenings; films of it may be digitized years apart.
     """
     studies: dict[tuple[str, str], list[ImageRecord]] = defaultdict(list)
     for record in records:
@@ -59,7 +59,7 @@ def _mixed_studies(records: Iterable[ImageRecord]) -> Iterator[Rejection]:
             studies[record.patient_id, record.study].append(record)
     for images in studies.values():
         of_header = "exam" not in images[0].identity_sources
-        days = [image.exam_day for image in images if image.exam_day is not None]
+        days = [image.exam_day for image in images if image.exam_day is not None and (of_header or not digitized)]
         ages = [min(int(image.patient_age[:-1]), 90) for image in images if image.patient_age]
         date, apart = ("Study Date", 1) if of_header else ("the date (exam_date, else Study Date)", EPISODE_DAYS)
         differ = {date: (days, apart), "Patient's Age": (ages, 1)}
