@@ -81,6 +81,8 @@ def test_a_path_in_another_spelling_is_no_missing_row(spelled: str, without: str
         assert {labels(found)[breast] for breast in CANCERS if breast[0] == "P2"} == {0 if normal else -1}
     paths = ["a/x1.dcm", "b/x2.dcm", "b/x2.png"]
     assert nearly_listed(None, paths, paths, ["c/X1", "c/x2", "c/x3"]) == {"a/x1.dcm": ["c/X1"]}
+    # A name that several rows have tells nothing: the files of one patient have the names of other patients' images.
+    assert not nearly_listed(None, ["p5/l_cc.png"], ["p5/l_cc.png"], ["P1/L_CC", "P2/L_CC"])
 
 
 def test_names_alone_find_no_other_patients_files(folder: Path, tmp_path: Path) -> None:

@@ -247,7 +247,7 @@ def nearly_listed(
     """Find the rows without a file that may be about a file without a row: by path, their keys.
 
     Both are spelled alike but for case, spaces, ``.0`` and leading zeros, or have one name in other folders, which no other
-    file has.
+    file and no other such row has: `1-1.dcm` may be the name of an image of each patient.
 
     Parameters
     ----------
@@ -276,9 +276,10 @@ def nearly_listed(
                 ends[row[i:]].append(key)
     names = Counter(folded_name(path_key(path).rpartition("/")[2]) for path in paths if ends)
     found = dict[str, list[str]]()
-    for path, own in files.items():
-        near = [*ends[own], *(key for i in range(len(own)) for key in rows[own[i:]])]
-        if near := near or (ends[own[-1:]] if names[own[-1]] == 1 else []):
+    for path, own in files.items() if rows else ():
+        near = [*ends.get(own, ()), *(key for i in range(len(own)) for key in rows.get(own[i:], ()))]
+        of_name = ends.get(own[-1:], []) if names[own[-1]] == 1 else []
+        if near := near or of_name * (len(of_name) == 1):
             found[path] = list(dict.fromkeys(near))
     return found
 
