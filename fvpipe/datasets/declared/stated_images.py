@@ -170,23 +170,25 @@ def _unread(match: re.Match[str]) -> str:
 def _listed_as_one_view(stated: Mapping[str, Sequence[Statement]]) -> Iterator[tuple[str, ListedImage]]:
     """Reject listed images of one view in whose paths are other words, as a list of all files has masks.
 
-    Nothing else tells which of them is the mammogram, but that the others have more words than it.
+    Nothing else tells which of them is the mammogram, but that the others have more words than it. What their rows say of the
+    breast counts, as that of a spot view does. Of other views than CC and MLO none is taken.
     """
-    alike = defaultdict[tuple[object, ...], dict[str, frozenset[str]]](dict)
+    alike = defaultdict[tuple[object, ...], list[str]](list)
     for path, statements in stated.items():
         row = next((image for source, image in statements if source == "table"), None)
         if row and not any(image.rejected for _, image in statements):
             facts = ("patient", "exam", "exam_date", "laterality", "view", "kind", "implant")
             said = [next(filter(None, (getattr(image, fact) for _, image in statements)), "") for fact in facts]
-            if all(said[facts.index(fact)] for fact in ("patient", "laterality", "view")):  # else it is rejected for that
-                alike[*said, row.exam_names][path] = frozenset(_WORD.findall(IMAGE_SUFFIX.sub("", path).casefold()))
-    for words in alike.values():
+            if said[0] and said[facts.index("laterality")] and said[facts.index("view")] in VIEWS:  # else rejected for that
+                alike[*said, row.exam_names].append(path)
+    for paths in (paths for paths in alike.values() if len(paths) > 1):
+        words = {path: frozenset(_WORD.findall(IMAGE_SUFFIX.sub("", path).casefold())) for path in paths}
         common = frozenset.intersection(*words.values())
         others = [path for path, found in words.items() if found != common]
         for path in others:
             why = f"rows list {others[-1]} and {next(each for each in words if each != others[-1])} as one view, in other words"
             todo = "expected mammograms alone: take masks and copies out of the table, or let its `exclude` do it"
-            yield path, ListedImage("the table", rejected=(Reason.IMAGE_EXCLUDED, f"{why}; {todo}"))
+            yield path, ListedImage("the table", rejected=(Reason.IMAGE_KIND_REFUSED, f"{why}; {todo}"))
 
 
 def _by_longer_paths(
