@@ -281,7 +281,7 @@ def nearly_listed(
     for path, own in files.items() if rows else ():
         near = [*ends.get(own, ()), *(key for i in range(len(own)) for key in rows.get(own[i:], ()))]
         of_name = ends.get(own[-1:], []) if names[own[-1]] == 1 else []
-        if near := near or of_name * (len(of_name) == 1):
+        if near := near or (of_name if len(of_name) == 1 else []):
             found[path] = list(dict.fromkeys(near))
     return found
 
