@@ -119,7 +119,7 @@ class Reason(StrEnum):
     VIEW_MODIFIED = "view_modified", "a magnification, spot compression, partial or other non-standard view"
     IMAGE_KIND_REFUSED = (
         "image_kind_refused",
-        "a quality control, specimen, biopsy, rejected, recombined or tomosynthesis image",
+        "a quality control, specimen, biopsy, rejected, recombined or tomosynthesis image, or a mask or copy with a row",
     )
     KIND_MISMATCH = "kind_mismatch", "full-field, synthetic, low-energy and raw images pair only with their own kind"
     ORIENTATION_INVALID = (

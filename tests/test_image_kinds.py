@@ -177,10 +177,20 @@ FULL_FIELD = {
     "a look-up table": kind("DERIVED\\PRIMARY", AcquisitionDeviceProcessingDescription="MED CONTRAST"),
     **{name: said(name) for name in ("L CC Z.n. Biopsie", "contrôle après biopsie", "生検後 L CC", "после биопсии")},
     **{name: said(name) for name in ("MAM DIAG UNILAT POST BIOPSY", "post-biopsy mammogram", "L CC after benign biopsy")},
+    **{name: said(name) for name in ("L CC nach VAB", "Z.n. VABB links", "L CC after VAB", "MAMMO POST VAB CONTROL")},
     "a follow-up in Swedish": said("L CC, förberedelse, uppföljning"),
     **{
         name: said(name)
-        for name in ("L CC без контраста", "左 CC 非造影", "breast preparation", "sans contraste", "ohne Kontrastmittel")
+        for name in (
+            "L CC без контраста",
+            "左 CC 非造影",
+            "breast preparation",
+            "sans contraste",
+            "ohne Kontrastmittel",
+            "L CC, kein Kontrastmittel",
+            "keine Kontrastmittelgabe",
+            "Kontrastmittelallergie",
+        )
     },
     **{name: said(name) for name in NAMES_OF_THE_EXAM},
     "Fujifilm's workstation, an exposure": kind("ORIGINAL\\PRIMARY", ManufacturerModelName="FDR-3000AWS"),

@@ -298,6 +298,20 @@ def test_a_jpeg_cut_anywhere_before_its_end_marker_is_rejected(progressive: bool
             decode_jpeg(whole[:cut] + b"\xff\xd9", 8)
 
 
+def test_a_jpeg_cut_before_a_restart_marker_is_rejected() -> None:
+    """The decoder looks for that marker, and not for more data."""
+    drawn = (factory.breast(5, shape=(120, 90)).pixels >> 4).astype(np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(drawn).save(buffer, "JPEG", restart_marker_rows=1)
+    whole = buffer.getvalue()
+    assert np.array_equal(decode_jpeg(whole, 8), imagecodecs.jpeg8_decode(whole))
+    cuts = [at for at in range(whole.rindex(b"\xff\xda"), len(whole)) if whole[at] == 0xFF and whole[at + 1] >> 3 == 0xD0 >> 3]
+    assert len(cuts) == 14
+    for cut in cuts:
+        with pytest.raises(RejectedFile, match="cut or damaged"):
+            decode_jpeg(whole[:cut] + b"\xff\xd9", 8)
+
+
 def test_the_first_bytes_count_and_not_the_suffix(tmp_path: Path) -> None:
     (tmp_path / "film.png").write_bytes(jpeg(BIG))
     header = read_header(tmp_path, "film.png", POLICY, STATED)

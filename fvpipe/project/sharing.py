@@ -131,7 +131,7 @@ def _dvc_files(folder: Path) -> Iterator[Path]:
         yield from (Path(place, name) for name in names if name == "dvc.yaml" or name.endswith(".dvc"))
         parts = Path(place).relative_to(folder).parts
         is_whole = parts[:1] in (("cache",), ("manifests",)) and parts[:2] != ("cache", "samples")
-        folders[:] = [name for name in folders if is_whole or len(parts) < 2 if not name.startswith(".")]
+        folders[:] = [name for name in folders if (is_whole or len(parts) < 2) and not name.startswith(".")]
 
 
 def _pushed(file: Path) -> Iterator[str]:

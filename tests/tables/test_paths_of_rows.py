@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from fvpipe.config.project import Labels
 from fvpipe.datasets.adapter import LabelTable, ListedImage
@@ -81,6 +82,8 @@ def test_a_path_in_another_spelling_is_no_missing_row(spelled: str, without: str
         assert {labels(found)[breast] for breast in CANCERS if breast[0] == "P2"} == {0 if normal else -1}
     paths = ["a/x1.dcm", "b/x2.dcm", "b/x2.png"]
     assert nearly_listed(None, paths, paths, ["c/X1", "c/x2", "c/x3"]) == {"a/x1.dcm": ["c/X1"]}
+    # A name that several rows have tells nothing: the files of one patient have the names of other patients' images.
+    assert not nearly_listed(None, ["p5/l_cc.png"], ["p5/l_cc.png"], ["P1/L_CC", "P2/L_CC"])
 
 
 def test_names_alone_find_no_other_patients_files(folder: Path, tmp_path: Path) -> None:
@@ -200,6 +203,30 @@ def test_rows_that_list_masks_as_mammograms(paths: str, left: str, tmp_path: Pat
     for names in (paths.split(), paths.split()[::-1]):
         stated = state_images(names, table, Labels())
         assert {name for name, said in stated.items() if not any(image.rejected for _, image in said)} == {*left.split()}
+
+
+@pytest.mark.parametrize("combine", ["worst", "first"])
+@pytest.mark.parametrize(
+    "others", [["cc_spot.png,CC"], ["lateral.png,ML"], ["lateral.png,ML", "spot.png,ML"]], ids=["spot", "lateral", "two"]
+)
+def test_the_rows_of_images_that_are_left_out_for_words_count(others: list[str], combine: str, tmp_path: Path) -> None:
+    """A cancer is one of the breast, whichever image shows it: it was benign where that of a spot view alone was malignant."""
+    rows = ["cc.png,CC,0", "mlo.png,MLO,0", *(f"{other},1" for other in others)]
+    (tmp_path / "in").mkdir()
+    for row in rows:
+        Image.new("L", (80, 120), 7).save(tmp_path / "in" / row.partition(",")[0])
+    (tmp_path / "t.csv").write_text("\n".join(["file,view,label,pid,side", *(f"{row},P1,L" for row in rows)]) + "\n")
+    (tmp_path / "own.yaml").write_text(
+        "name: own\nlicense: ours\nformats: [png]\nheaders: {studies_apart: false}\n"
+        "identity: {patient: [table], laterality: [table], view: [table]}\ntables:\n"
+        f"  - {{file: t.csv, path: file, combine: {combine}, label: label, columns: {{patient: pid, laterality: side,\n"
+        "      view: view, label: {column: label, values: {'1': malignant, '0': benign}}}}\n"
+    )
+    found = index_folder(tmp_path / "in", str(tmp_path / "own.yaml"), label_file=str(tmp_path / "t.csv"))
+    assert labels(found) == ({("P1", "L"): 1} if combine == "worst" else {})
+    assert ("label_ambiguous" in reasons(found).values()) == (combine == "first")
+    reason = "image_kind_refused" if others == ["cc_spot.png,CC"] else "view_not_pairable"
+    assert {reasons(found)[other.partition(",")[0]] for other in others} == {reason}
 
 
 def test_a_word_of_a_path_that_is_no_side_is_named(folder: Path, tmp_path: Path) -> None:

@@ -170,23 +170,25 @@ def _unread(match: re.Match[str]) -> str:
 def _listed_as_one_view(stated: Mapping[str, Sequence[Statement]]) -> Iterator[tuple[str, ListedImage]]:
     """Reject listed images of one view in whose paths are other words, as a list of all files has masks.
 
-    Nothing else tells which of them is the mammogram, but that the others have more words than it.
+    Nothing else tells which of them is the mammogram, but that the others have more words than it. What their rows say of the
+    breast counts, as that of a spot view does. Of other views than CC and MLO none is taken.
     """
-    alike = defaultdict[tuple[object, ...], dict[str, frozenset[str]]](dict)
+    alike = defaultdict[tuple[object, ...], list[str]](list)
     for path, statements in stated.items():
         row = next((image for source, image in statements if source == "table"), None)
         if row and not any(image.rejected for _, image in statements):
             facts = ("patient", "exam", "exam_date", "laterality", "view", "kind", "implant")
             said = [next(filter(None, (getattr(image, fact) for _, image in statements)), "") for fact in facts]
-            if all(said[facts.index(fact)] for fact in ("patient", "laterality", "view")):  # else it is rejected for that
-                alike[*said, row.exam_names][path] = frozenset(_WORD.findall(IMAGE_SUFFIX.sub("", path).casefold()))
-    for words in alike.values():
+            if said[0] and said[facts.index("laterality")] and said[facts.index("view")] in VIEWS:  # else rejected for that
+                alike[*said, row.exam_names].append(path)
+    for paths in (paths for paths in alike.values() if len(paths) > 1):
+        words = {path: frozenset(_WORD.findall(IMAGE_SUFFIX.sub("", path).casefold())) for path in paths}
         common = frozenset.intersection(*words.values())
         others = [path for path, found in words.items() if found != common]
         for path in others:
             why = f"rows list {others[-1]} and {next(each for each in words if each != others[-1])} as one view, in other words"
             todo = "expected mammograms alone: take masks and copies out of the table, or let its `exclude` do it"
-            yield path, ListedImage("the table", rejected=(Reason.IMAGE_EXCLUDED, f"{why}; {todo}"))
+            yield path, ListedImage("the table", rejected=(Reason.IMAGE_KIND_REFUSED, f"{why}; {todo}"))
 
 
 def _by_longer_paths(
@@ -247,7 +249,7 @@ def nearly_listed(
     """Find the rows without a file that may be about a file without a row: by path, their keys.
 
     Both are spelled alike but for case, spaces, ``.0`` and leading zeros, or have one name in other folders, which no other
-    file has.
+    file and no other such row has: `1-1.dcm` may be the name of an image of each patient.
 
     Parameters
     ----------
@@ -276,9 +278,10 @@ def nearly_listed(
                 ends[row[i:]].append(key)
     names = Counter(folded_name(path_key(path).rpartition("/")[2]) for path in paths if ends)
     found = dict[str, list[str]]()
-    for path, own in files.items():
-        near = [*ends[own], *(key for i in range(len(own)) for key in rows[own[i:]])]
-        if near := near or (ends[own[-1:]] if names[own[-1]] == 1 else []):
+    for path, own in files.items() if rows else ():
+        near = [*ends.get(own, ()), *(key for i in range(len(own)) for key in rows.get(own[i:], ()))]
+        of_name = ends.get(own[-1:], []) if names[own[-1]] == 1 else []
+        if near := near or (of_name if len(of_name) == 1 else []):
             found[path] = list(dict.fromkeys(near))
     return found
 

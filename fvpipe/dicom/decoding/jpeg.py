@@ -15,7 +15,9 @@ from fvpipe.dicom.elements import RejectedFile
 from fvpipe.reasons import Reason
 
 _EOI = b"\xff\xd9"
-_MORE = bytes(range(255))  # compressed data of any values, without a marker even behind a 0xff
+# Compressed data of any values, without a marker even behind a 0xff, and again after each restart marker: of data that are cut
+# where an interval ends, the decoder looks for one.
+_MORE = bytes(range(255)) + b"".join(bytes([0xFF, 0xD0 + n, *range(255)]) for n in range(8))
 _PROGRESSIVE = re.compile(rb"\xff\xc2\0[\x0b\x11]")  # start of frame, of one or three components
 
 

@@ -104,7 +104,8 @@ EARLIER = phrases(
 )
 # `AFTER BIOPSY` and `MAMMO L POST BIOPSY`, not `STEREO MAMMO POST BIOPSY`
 EARLIER += (
-    r"|\bAFTER (\w+ )?BIOPS|^(?!.*\b(STEREO|GUID)).*\b(MAM(MO?|MOGRA\w*)? (.* )?POST BIOPS|POST BIOPS\w* (.* )?MAM(M|\b))"
+    r"|\bAFTER (\w+ )?(BIOPS|VABB?\b)|^(?!.*\b(STEREO|GUID)).*\b"
+    r"(MAM(MO?|MOGRA\w*)? (.* )?POST (BIOPS|VABB?\b)|POST (BIOPS\w*|VABB?) (.* )?MAM(M|\b))"
 )
 # Of the images of a contrast-enhanced exam only the low-energy one is like a mammogram.
 # `SUBTRACTED` and `L CC SUBTRACTION`, not `DARK SUBTRACTED`, which is a correction of the detector

@@ -16,7 +16,8 @@ from fvpipe.dicom.elements import MAX_KNOWN_TEXTS, words
 # Those that have no accent to be taken off; the last is the dotless i
 _LETTERS = str.maketrans({"ø": "o", "œ": "oe", "æ": "ae", "ł": "l", "đ": "d", "\u0131": "i"})
 _LATIN = {
-    "FOLLOW UP": r"(NACH|Z ?N|APRES|DOPO|TRAS|APOS|EFTER) (DER |LA |A )?\w*BIOPS\w*",  # which names no biopsy of this exam
+    # Which names no biopsy of this exam
+    "FOLLOW UP": r"(NACH|Z ?N|APRES|DOPO|TRAS|APOS|EFTER) (DER |LA |A )?(\w*BIOPS\w*|VABB?)",
     "MAGNIFIED": r"\w*VERGRO\w*|VERGR|LUPEN ?(AUFN|BILD)\w*|AGRANDI\w*|INGRANDI\w*|AMPLIA\w*|FORSTOR\w*|SUURENN\w*|POWIEKSZ\w*"
     r"|ZVETSEN\w*|ZVACSEN\w*|NAGYIT\w*|BUYUT\w*|UVECAN\w*|POVECAV\w*",
     "SPOT": r"(SPOT|ZIEL|DETAIL|AUSSCHNITTS?|DOEL) ?(AUFN|OPN|BILD|[CK]OMPRES|KUVA)\w*|CELOWAN\w*|CILEN\w*|CELZOTT\w*|CILJAN\w*"
@@ -39,7 +40,7 @@ _LATIN = {
     "LOW ENERGY": r"(NIEDRIG|NIEDER|BASSE|BAJA|BASSA|BAIXA|LAGE|LAG|LAV) ?ENERG\w*",
     "HIGH ENERGY": r"(HOCH|HAUTE|ALTA|HOGE|HOG|HOJ|HOY) ?ENERG\w*",
     "CONTRAST ENHANCED": r"(WITH|AVEC|CON|COM|MIT|MET) [CK]ONTRAST\w*|MED KONTRAST\w*|ANGIO ?MAMMOGRA\w*"
-    r"|(?<!OHNE )(KONTRASTMITTEL\w*|KM MAMMO\w*)|(POST|NACH) KM",
+    r"|(?<!OHNE )(?<!KEIN )(?<!KEINE )(KONTRASTMITTEL(?!\w*ALLERG)\w*|KM MAMMO\w*)|(POST|NACH) KM",
 }
 _OTHER_SCRIPTS = {
     "FOLLOW UP": "生検後|活检后|活檢後|생검 ?후|после биопс|після біопс",
