@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
+from fvpipe.dicom.policy import HeaderPolicy
+from fvpipe.indexing.exams import EPISODE_DAYS
 from fvpipe.indexing.labels.breast_labels import BreastLabels
 from fvpipe.printable import first_names
 from fvpipe.types import VIEWS, Breast, Finding, ImageRecord, Laterality, View
@@ -49,6 +51,19 @@ def in_two_studies(images: Iterable[ImageRecord]) -> Iterator[str]:
             "image has a Study Instance UID of its own, take a declaration (`adapter: own.yaml`) with `headers: "
             "{studies_apart: false}` (docs/adapters.md)"
         )
+
+
+def pairs_of_two_exams(breasts: Iterable[Breast], policy: HeaderPolicy) -> Iterator[str]:
+    """A note on pairs whose views are of days too far apart for one exam, where the data set does not tell exams apart.
+
+    Days of digitized film may be those of scans.
+    """
+    days = ((b.key.breast_id, [i.exam_day for i in b.images if i.exam_day is not None]) for b in breasts)
+    if found := [
+        name for name, known in days if known and max(known) - min(known) > EPISODE_DAYS and not policy.secondary_capture
+    ]:
+        why = f"are of days more than {EPISODE_DAYS} apart, and the data set does not tell exams apart"
+        yield f"CC and MLO of {len(found)} breast(s) {why}: {first_names(found)}. Take the images of one exam out"
 
 
 def boxes_beyond(records: Iterable[ImageRecord], labels: BreastLabels) -> Iterator[str]:

@@ -16,7 +16,14 @@ from fvpipe.config.formats import RASTER
 from fvpipe.dicom.decoding.decoders import find_decoder
 from fvpipe.indexing.labels.breast_labels import BreastLabels
 from fvpipe.indexing.labels.imaged_exams import ImagedBreast, imaged_breast
-from fvpipe.indexing.notes import boxes_beyond, boxes_of_others, in_two_studies, similar_patients_note, worse_findings
+from fvpipe.indexing.notes import (
+    boxes_beyond,
+    boxes_of_others,
+    in_two_studies,
+    pairs_of_two_exams,
+    similar_patients_note,
+    worse_findings,
+)
 from fvpipe.reasons import Reason, Rejection
 from fvpipe.types import VIEWS, Breast, BreastKey, Digest, ImageRecord, View
 
@@ -145,6 +152,7 @@ def pair(
     notes = (
         *similar_patients_note(records),
         *in_two_studies(image for each in unpaired for image in each.breast.images),
+        *pairs_of_two_exams(breasts, labels.policy),
         *boxes_beyond(records, labels),
         *boxes_of_others(others, labels),
         *worse_findings(breasts),

@@ -281,3 +281,6 @@ def test_dates_of_digitized_films_are_no_exams(download: Path) -> None:
             )  # fmt: skip
     found = index_folder(download, "cbis")
     assert {(b.key.patient, b.facts.label) for b in found.breasts} == {("P_00001", 1), ("P_00002", 0)}
+    shutil.rmtree(download / "Mass-Training_P_00001_LEFT_CC")
+    shutil.rmtree(download / "Calc-Training_P_00001_LEFT_MLO")
+    assert not [note for note in index_folder(download, "cbis").notes if "days" in note]
