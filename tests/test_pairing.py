@@ -162,7 +162,7 @@ MIXED: dict[str, tuple[list[dict[str, Any]], str]] = {
     "ages": ([{"patient_age": "045Y"}, {"patient_age": "071Y"}], "Patient's Age"),
     "a birthday": ([{"patient_age": "045Y"}, {"patient_age": "046Y"}], ""),
     "above 90": ([{"patient_age": "90+"}, {"patient_age": "089Y"}], ""),
-    "dates": ([{"exam_day": DAY}, {"exam_day": DAY + 400}], "Study Date"),
+    "dates": ([{"exam_day": DAY}, {"exam_day": DAY + 400}], "the date (exam_date, else Study Date)"),
     "over midnight": ([{"exam_day": DAY}, {"exam_day": DAY + 1}], ""),
     "one date unknown": ([{"exam_day": DAY}, {}], ""),
     "sexes": ([{"person": "birth:1 sex:2"}, {"person": "birth:1 sex:3"}], "Patient's Sex"),
@@ -263,7 +263,7 @@ TWO = {
     "PatientSex": ("F", "M", "Patient's Sex"),
     "IssuerOfPatientID": ("Site A", "SITE B", "Issuer of Patient ID"),
     "PatientAge": ("045Y", "071Y", "Patient's Age"),
-    "StudyDate": ("20110101", "20150101", "Study Date"),
+    "StudyDate": ("20110101", "20150101", "the date (exam_date, else Study Date)"),
 }
 
 

@@ -61,8 +61,10 @@ def _mixed_studies(records: Iterable[ImageRecord], *, digitized: bool) -> Iterat
         of_header = "exam" not in images[0].identity_sources
         days = [image.exam_day for image in images if image.exam_day is not None and (of_header or not digitized)]
         ages = [min(int(image.patient_age[:-1]), 90) for image in images if image.patient_age]
-        date, apart = ("Study Date", 1) if of_header else ("the date (exam_date, else Study Date)", EPISODE_DAYS)
-        differ = {date: (days, apart), "Patient's Age": (ages, 1)}
+        differ = {
+            "the date (exam_date, else Study Date)": (days, 1 if of_header else EPISODE_DAYS),
+            "Patient's Age": (ages, 1),
+        }
         found = [name for name, (values, most) in differ.items() if values and max(values) - min(values) > most]
         told = {each for image in images for each in image.person.split()}
         names = Counter(each.partition(":")[0] for each in told)
