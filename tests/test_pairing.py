@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydicom.uid import RLELossless
 
 from fvpipe.cache.file_cache import FileCache
 from fvpipe.config.project import Labels
@@ -24,11 +25,13 @@ from fvpipe.execution.workers import Workers, WorkerSettings
 from fvpipe.flow import index
 from fvpipe.indexing import pairing
 from fvpipe.indexing.exams import with_stated_days
+from fvpipe.indexing.files import pixel_contents
 from fvpipe.indexing.labels.breast_labels import BreastLabels
 from fvpipe.indexing.labels.contradictions import contradictions
 from fvpipe.indexing.notes import similar_patients_note
 from fvpipe.indexing.pairing import Pairing, colliding_instances, pair, tied_images
 from fvpipe.reasons import Reason, Rejection
+from fvpipe.testing import index_folder
 from fvpipe.types import (
     BREAST_FACTS,
     BreastFacts,
@@ -520,6 +523,18 @@ def test_colliding_instances_are_those_with_a_uid_in_common() -> None:
     assert [
         [record.path for record in group] for group in colliding_instances([*records, image("e", sop_instance_uid="")])
     ] == [["a", "b"]]
+
+
+def test_copies_that_cannot_be_decoded_are_tried_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in "ab":
+        factory.mammogram(tmp_path / "in" / name, factory.breast(), RLELossless, SOPInstanceUID="2.25.1")
+    data = (tmp_path / "in" / "b").read_bytes()
+    half = len(data) // 2
+    (tmp_path / "in" / "b").write_bytes(data[:half] + bytes(half - 16) + data[-(len(data) - 2 * half + 16) :])
+    reasons = {each.what: each.reason for each in index_folder(tmp_path / "in", "table").rejections}
+    assert reasons["b"] is Reason.PIXELS_TRUNCATED
+    monkeypatch.setattr(pixel_contents, "decode_image", None)
+    assert {each.what: each.reason for each in index_folder(tmp_path / "in", "table").rejections} == reasons
 
 
 def test_same_instance_and_pixels_is_kept_once() -> None:
