@@ -1,4 +1,4 @@
-"""What outlives a process: finished samples, the memory of source files, locks, keys; and the listing of an input folder."""
+"""What outlives a process: finished samples, the cache of source files, locks, keys; and the listing of an input folder."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def test_many_threads_write_one_file(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["x"]
 
 
-# --- the memory of source files ---------------------------------------------------------------------------------------
+# --- the cache of source files ----------------------------------------------------------------------------------------
 
 RECORDS = st.builds(
     ImageRecord,

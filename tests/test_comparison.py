@@ -1,4 +1,4 @@
-"""Comparison of two pipelines: the model observer, what is refused, and whether a difference is found where there is one."""
+"""Comparison of two pipelines: the model observer, what is rejected, and whether a difference is found where there is one."""
 
 from __future__ import annotations
 

@@ -30,6 +30,7 @@ from fvpipe.indexing.labels.breast_labels import BreastLabels
 from fvpipe.indexing.labels.contradictions import contradictions
 from fvpipe.indexing.notes import similar_patients_note
 from fvpipe.indexing.pairing import Pairing, colliding_instances, pair, tied_images
+from fvpipe.indexing.single_files import Reading, contradicted
 from fvpipe.reasons import Reason, Rejection
 from fvpipe.testing import index_folder
 from fvpipe.types import (
@@ -259,6 +260,16 @@ def test_a_description_is_read_from_the_header(tmp_path: Path) -> None:
     records = [header.record for header in headers if isinstance(header, ImageHeader)]
     assert [record.series.split(" ")[1:] for record in records] == [["R", "MLO"], []]
     assert [each.what for each in contradictions(records, BreastLabels())] == ["CC"]
+
+
+@pytest.mark.parametrize(("policy", "count"), [(HeaderPolicy(), 2), (HeaderPolicy(secondary_capture=True), 0)])
+def test_films_of_one_exam_of_a_table_may_be_digitized_years_apart(policy: HeaderPolicy, count: int) -> None:
+    """In an index, and for the files of `fvpipe predict`."""
+    records = [image(view, view, exam_day=day, identity_from="exam table") for view, day in zip(View, (1, 400), strict=True)]
+    assert len(list(contradictions(records, BreastLabels(policy=policy)))) == count
+    labels = BreastLabels(policy=policy)
+    found = contradicted(records, {record.path: Reading(policy, path=record.path, labels=labels) for record in records})
+    assert len({each.what for each in found}) == count
 
 
 TWO = {

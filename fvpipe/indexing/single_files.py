@@ -51,7 +51,8 @@ def contradicted(records: Iterable[ImageRecord], readings: Mapping[str, Reading]
         Of these files, and perhaps of others.
     """
     records = list(records)
-    yield from contradictions(records, BreastLabels())
+    policy = readings[records[0].path].policy if records else HeaderPolicy()  # the files are of one data set
+    yield from contradictions(records, BreastLabels(policy=policy))
     for labels in {id(each.labels): each.labels for each in readings.values()}.values():
         given = {readings[record.path].path: record for record in records if readings[record.path].labels is labels}
         for rejection in contradictions([replace(record, path=path) for path, record in given.items()], labels):

@@ -1,4 +1,4 @@
-"""Checkpoints and models: one flipped bit is refused by name, and nothing in them runs code."""
+"""Checkpoints and models: one flipped bit is rejected by name, and nothing in them runs code."""
 
 from __future__ import annotations
 

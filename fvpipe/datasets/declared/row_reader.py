@@ -220,10 +220,8 @@ class RowReader:
         column = self.columns.get("laterality")
         if column is None:
             return ()
-        parser, expected = (
-            parse_sides if column.values or self.table.from_path else parse_side,
-            self._words["laterality"] or "L or R",
-        )
+        parser = parse_sides if column.values or self.table.from_path else parse_side
+        expected = self._words["laterality"] or "L or R"
         if not (self.table.file or self.table.from_path or column.values):
             expected += " (other words: `values` of the column in a declaration)"
         found = self.parsed(row, "laterality", parser, expected)
