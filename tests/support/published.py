@@ -130,7 +130,8 @@ def embed_tree(folder: Path, count: int) -> None:
         open(tables / "EMBED_OpenData_clinical.csv", "w", encoding="utf-8") as findings,
     ):
         images.write(
-            "empi_anon,acc_anon,ImageLateralityFinal,ViewPosition,FinalImageType,spot_mag,ROI_coords,anon_dicom_path\n"
+            "empi_anon,acc_anon,study_date_anon,ImageLateralityFinal,ViewPosition,FinalImageType,spot_mag,ROI_coords,"
+            "anon_dicom_path\n"
         )
         findings.write("empi_anon,acc_anon,desc,side,asses,tissueden,path_severity,bside,study_date_anon,age_at_study\n")
         for number in range(count):
@@ -138,11 +139,11 @@ def embed_tree(folder: Path, count: int) -> None:
             patient = exam // 2
             path = f"cohort_1/{patient}/{exam}/{number}.dcm"
             file = folder / "images" / path
+            day = f"20{10 + exam % 2 * 2}-03-01"
             if number % 4 == 0:
                 file.parent.mkdir(parents=True)
-                day = f"20{10 + exam % 2 * 2}-03-01"
                 of = "" if exam % 3 else "L"  # then the other side is negative by the contralateral rule
                 findings.write(f"{patient}.0,{exam}.0,MG Screen Bilat,{of},N,2.0,,,{day},51.2\n")
             row = {"study_id": f"{exam:032d}", "series_id": f"{exam:032d}", "image_id": f"{number:032d}"}
             file.write_bytes(fill[side, view](row))
-            images.write(f"{patient}.0,{exam}.0,{side},{view},2D,,(),/mnt/NAS2/mammo/anon_dicom/{path}\n")
+            images.write(f"{patient}.0,{exam}.0,{day},{side},{view},2D,,(),/mnt/NAS2/mammo/anon_dicom/{path}\n")

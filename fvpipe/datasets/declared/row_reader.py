@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
@@ -244,7 +245,7 @@ class RowReader:
         if not cell:
             return ""
         if found := (parse_exam_date if fact == "exam_date" else parse_day)(cell):
-            return found
+            return sys.intern(found)  # of several rows, of which there may be half a million
         where, found = f"{row.file}, line {row.line}: {self.columns[fact].column[0]}", f"{len(cell)} characters"
         other = " (other forms: `pattern` of the column in a declaration, with groups year, month and day)"
         raise LabelTableError(f"{where} has {found}; expected {EXPECTED[fact][1]}{other}")
